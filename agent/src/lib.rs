@@ -1,0 +1,1 @@
+//! tenure-agent: reconciles leases with running work, serves the gateway, attests.

@@ -1,0 +1,1 @@
+//! tenured: the node's process, configuration, gRPC and operator commands.

@@ -1,0 +1,334 @@
+//! The engine's database: one redb file, `solo.redb`.
+//!
+//! ```text
+//! meta         "schema" → u8 version              "genesis" → 32-byte digest of the genesis document
+//!              "initial_app_hash" → bytes
+//! blocks       height u64 → tendermint.types.Block
+//! commits      height u64 → tendermint.types.Commit     the precommit of this height, made when the block was
+//! results      height u64 → tendermint.abci.ResponseFinalizeBlock
+//! powers       height u64 → i64                         the validator's power from this height on
+//! params       height u64 → tendermint.types.ConsensusParams   from this height on
+//! app_versions height u64 → u64                         header field version.app from this height on
+//! block_hashes 32-byte header hash → height u64
+//! txs          32-byte transaction hash → (height u64, index u32)
+//! tx_places    (height u64, index u32) → 32-byte transaction hash
+//! tx_events    composite key, value, height, index → ()  module `index`
+//! block_events composite key, value, height → ()
+//! ```
+//!
+//! Blocks exist for every height from the first to the last; results for all of them or all but the last. Both writes of a
+//! height are one synced transaction each.
+
+use crate::error::SoloError;
+use crate::index;
+use crate::merkle::{sha256, Hash32};
+use prost::Message;
+use redb::{Database, Durability, ReadableTable, TableDefinition};
+use std::path::{Path, PathBuf};
+use tendermint_proto::v0_38::abci::ResponseFinalizeBlock;
+use tendermint_proto::v0_38::types::{Block, Commit, ConsensusParams};
+
+const SCHEMA: u8 = 1;
+const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
+const BLOCKS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("blocks");
+const COMMITS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("commits");
+const RESULTS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("results");
+const POWERS: TableDefinition<'_, u64, i64> = TableDefinition::new("powers");
+const PARAMS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("params");
+const APP_VERSIONS: TableDefinition<'_, u64, u64> = TableDefinition::new("app_versions");
+const BLOCK_HASHES: TableDefinition<'_, &[u8], u64> = TableDefinition::new("block_hashes");
+const TXS: TableDefinition<'_, &[u8], (u64, u32)> = TableDefinition::new("txs");
+const TX_PLACES: TableDefinition<'_, (u64, u32), &[u8]> = TableDefinition::new("tx_places");
+pub(crate) const TX_EVENTS: TableDefinition<'_, &[u8], ()> = TableDefinition::new("tx_events");
+pub(crate) const BLOCK_EVENTS: TableDefinition<'_, &[u8], ()> = TableDefinition::new("block_events");
+
+/// What the genesis and `InitChain` decided for the first block.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Initial {
+    pub app_hash: Vec<u8>,
+    pub power: i64,
+    pub params: ConsensusParams,
+    /// Header field `version.app`: from `Info`, unless `InitChain` returned parameters.
+    pub app_version: u64,
+}
+
+/// What `FinalizeBlock` of one height changes for later ones.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Changes {
+    /// Power from height + 2 on.
+    pub power: Option<i64>,
+    /// Parameters from height + 1 on.
+    pub params: Option<ConsensusParams>,
+}
+
+/// The database. Reads see the last finished write and never wait for one.
+pub(crate) struct Store {
+    db: Database,
+    path: PathBuf,
+}
+
+/// Heights are positive everywhere inside; a negative one from outside finds nothing.
+fn key(height: i64) -> u64 {
+    u64::try_from(height).unwrap_or(u64::MAX)
+}
+
+fn height(key: u64) -> i64 {
+    i64::try_from(key).unwrap_or(i64::MAX)
+}
+
+impl Store {
+    /// Opens or creates `solo.redb` in `dir`. Errors if another process has it open.
+    pub(crate) fn open(dir: &Path) -> Result<Self, SoloError> {
+        std::fs::create_dir_all(dir).map_err(|source| SoloError::Io { path: dir.to_path_buf(), source })?;
+        let path = dir.join("solo.redb");
+        let db = Database::create(&path).map_err(|e| {
+            let reason = match e {
+                redb::DatabaseError::DatabaseAlreadyOpen => {
+                    "is open in another process; stop that one first, two engines with one key would sign twice".to_string()
+                }
+                other => other.to_string(),
+            };
+            SoloError::Store { path: path.clone(), reason }
+        })?;
+        let store = Self { db, path };
+        store.prepare()?;
+        Ok(store)
+    }
+
+    pub(crate) fn fail(&self, e: impl std::fmt::Display) -> SoloError {
+        SoloError::Store { path: self.path.clone(), reason: e.to_string() }
+    }
+
+    fn prepare(&self) -> Result<(), SoloError> {
+        let found = self.write(|txn| {
+            // Every table exists from the first moment, so that readers need no case for a missing one.
+            txn.open_table(BLOCKS)?;
+            txn.open_table(COMMITS)?;
+            txn.open_table(RESULTS)?;
+            txn.open_table(POWERS)?;
+            txn.open_table(PARAMS)?;
+            txn.open_table(APP_VERSIONS)?;
+            txn.open_table(BLOCK_HASHES)?;
+            txn.open_table(TXS)?;
+            txn.open_table(TX_PLACES)?;
+            txn.open_table(TX_EVENTS)?;
+            txn.open_table(BLOCK_EVENTS)?;
+            let mut meta = txn.open_table(META)?;
+            let found = meta.get("schema")?.map(|v| v.value().to_vec());
+            if found.is_none() {
+                meta.insert("schema", [SCHEMA].as_slice())?;
+            }
+            Ok(found)
+        })?;
+        match found.as_deref() {
+            None | Some([SCHEMA]) => Ok(()),
+            Some(other) => Err(self.fail(format!("schema {other:?} is not {SCHEMA}; this binary cannot read it"))),
+        }
+    }
+
+    /// Runs `f` in one synced write transaction; on error nothing is written.
+    fn write<T>(&self, f: impl FnOnce(&redb::WriteTransaction) -> Result<T, redb::Error>) -> Result<T, SoloError> {
+        let run = || -> Result<T, redb::Error> {
+            let mut txn = self.db.begin_write()?;
+            txn.set_durability(Durability::Immediate);
+            let out = f(&txn)?;
+            txn.commit()?;
+            Ok(out)
+        };
+        run().map_err(|e| self.fail(e))
+    }
+
+    /// Runs `f` over one consistent view.
+    pub(crate) fn read<T>(&self, f: impl FnOnce(&redb::ReadTransaction) -> Result<T, redb::Error>) -> Result<T, SoloError> {
+        let run = || -> Result<T, redb::Error> { f(&self.db.begin_read()?) };
+        run().map_err(|e| self.fail(e))
+    }
+
+    fn bytes(&self, table: TableDefinition<'_, u64, &[u8]>, at: i64) -> Result<Option<Vec<u8>>, SoloError> {
+        self.read(|txn| Ok(txn.open_table(table)?.get(key(at))?.map(|v| v.value().to_vec())))
+    }
+
+    fn message<M: Message + Default>(
+        &self,
+        table: TableDefinition<'_, u64, &[u8]>,
+        at: i64,
+        what: &str,
+    ) -> Result<Option<M>, SoloError> {
+        self.bytes(table, at)?
+            .map(|b| M::decode(b.as_slice()).map_err(|e| SoloError::Corrupt(format!("{what} {at}: {e}"))))
+            .transpose()
+    }
+
+    // -- genesis ------------------------------------------------------------------------------------------------------
+
+    /// The digest of the genesis document this chain began with.
+    pub(crate) fn genesis_digest(&self) -> Result<Option<Vec<u8>>, SoloError> {
+        self.read(|txn| Ok(txn.open_table(META)?.get("genesis")?.map(|v| v.value().to_vec())))
+    }
+
+    /// Records what the chain starts from. Repeatable until the first block is saved: `InitChain` may run again after a crash.
+    pub(crate) fn save_initial(&self, digest: &Hash32, at: i64, initial: &Initial) -> Result<(), SoloError> {
+        self.write(|txn| {
+            let mut meta = txn.open_table(META)?;
+            meta.insert("genesis", digest.as_slice())?;
+            meta.insert("initial_app_hash", initial.app_hash.as_slice())?;
+            txn.open_table(POWERS)?.insert(key(at), initial.power)?;
+            txn.open_table(PARAMS)?.insert(key(at), initial.params.encode_to_vec().as_slice())?;
+            txn.open_table(APP_VERSIONS)?.insert(key(at), initial.app_version)?;
+            Ok(())
+        })
+    }
+
+    /// What [`save_initial`](Self::save_initial) recorded.
+    pub(crate) fn initial(&self, at: i64) -> Result<Option<Initial>, SoloError> {
+        let app_hash = self.read(|txn| Ok(txn.open_table(META)?.get("initial_app_hash")?.map(|v| v.value().to_vec())))?;
+        Ok(match (app_hash, self.power(at)?, self.params(at)?, self.app_version(at)?) {
+            (Some(app_hash), Some(power), Some(params), Some(app_version)) => {
+                Some(Initial { app_hash, power, params, app_version })
+            }
+            _ => None,
+        })
+    }
+
+    // -- writes of one height -------------------------------------------------------------------------------------------
+
+    /// Saves a block with the commit for it, synced, in one transaction.
+    pub(crate) fn save_block(&self, at: i64, encoded: &[u8], hash: &[u8], commit: &Commit) -> Result<(), SoloError> {
+        self.write(|txn| {
+            txn.open_table(BLOCKS)?.insert(key(at), encoded)?;
+            txn.open_table(COMMITS)?.insert(key(at), commit.encode_to_vec().as_slice())?;
+            txn.open_table(BLOCK_HASHES)?.insert(hash, key(at))?;
+            Ok(())
+        })
+    }
+
+    /// Saves what executing block `at` gave, with its indexes, synced, in one transaction.
+    pub(crate) fn save_results(
+        &self,
+        at: i64,
+        txs: &[Vec<u8>],
+        results: &ResponseFinalizeBlock,
+        changes: &Changes,
+    ) -> Result<(), SoloError> {
+        self.write(|txn| {
+            txn.open_table(RESULTS)?.insert(key(at), results.encode_to_vec().as_slice())?;
+            if let Some(power) = changes.power {
+                txn.open_table(POWERS)?.insert(key(at) + 2, power)?;
+            }
+            if let Some(params) = &changes.params {
+                txn.open_table(PARAMS)?.insert(key(at) + 1, params.encode_to_vec().as_slice())?;
+                txn.open_table(APP_VERSIONS)?.insert(key(at) + 1, params.version.unwrap_or_default().app)?;
+            }
+            let mut by_hash = txn.open_table(TXS)?;
+            let mut by_place = txn.open_table(TX_PLACES)?;
+            let mut tx_events = txn.open_table(TX_EVENTS)?;
+            for (i, (tx, result)) in (0u32..).zip(txs.iter().zip(&results.tx_results)) {
+                let hash = sha256(tx);
+                // As CometBFT's indexer: a later successful copy replaces an earlier one, a failed copy never hides a success.
+                let known = by_hash.get(hash.as_slice())?.is_some();
+                if !known || result.code == 0 {
+                    by_hash.insert(hash.as_slice(), (key(at), i))?;
+                }
+                by_place.insert((key(at), i), hash.as_slice())?;
+                for (name, value) in index::indexed(&result.events) {
+                    tx_events.insert(index::tx_entry(&name, value, key(at), i).as_slice(), ())?;
+                }
+            }
+            let mut block_events = txn.open_table(BLOCK_EVENTS)?;
+            for (name, value) in index::indexed(&results.events) {
+                block_events.insert(index::block_entry(&name, value, key(at)).as_slice(), ())?;
+            }
+            Ok(())
+        })
+    }
+
+    // -- reads ------------------------------------------------------------------------------------------------------------
+
+    /// First and last height with a block; `None` before the first.
+    pub(crate) fn block_range(&self) -> Result<Option<(i64, i64)>, SoloError> {
+        self.read(|txn| {
+            let blocks = txn.open_table(BLOCKS)?;
+            Ok(match (blocks.first()?, blocks.last()?) {
+                (Some(a), Some(b)) => Some((height(a.0.value()), height(b.0.value()))),
+                _ => None,
+            })
+        })
+    }
+
+    /// The last height with results; `None` before the first.
+    pub(crate) fn results_height(&self) -> Result<Option<i64>, SoloError> {
+        self.read(|txn| Ok(txn.open_table(RESULTS)?.last()?.map(|(k, _)| height(k.value()))))
+    }
+
+    /// The encoded block of a height.
+    pub(crate) fn block_bytes(&self, at: i64) -> Result<Option<Vec<u8>>, SoloError> {
+        self.bytes(BLOCKS, at)
+    }
+
+    /// The block of a height.
+    pub(crate) fn block(&self, at: i64) -> Result<Option<Block>, SoloError> {
+        self.message(BLOCKS, at, "block")
+    }
+
+    /// The commit made for a height's block.
+    pub(crate) fn commit(&self, at: i64) -> Result<Option<Commit>, SoloError> {
+        self.message(COMMITS, at, "commit")
+    }
+
+    /// What `FinalizeBlock` returned for a height.
+    pub(crate) fn results(&self, at: i64) -> Result<Option<ResponseFinalizeBlock>, SoloError> {
+        self.message(RESULTS, at, "results of block")
+    }
+
+    /// The height whose block has this header hash.
+    pub(crate) fn height_of(&self, hash: &[u8]) -> Result<Option<i64>, SoloError> {
+        self.read(|txn| Ok(txn.open_table(BLOCK_HASHES)?.get(hash)?.map(|v| height(v.value()))))
+    }
+
+    /// The validator's power at a height.
+    pub(crate) fn power(&self, at: i64) -> Result<Option<i64>, SoloError> {
+        self.read(|txn| Ok(txn.open_table(POWERS)?.range(..=key(at))?.next_back().transpose()?.map(|(_, v)| v.value())))
+    }
+
+    /// Header field `version.app` at a height.
+    pub(crate) fn app_version(&self, at: i64) -> Result<Option<u64>, SoloError> {
+        self.read(|txn| {
+            Ok(txn.open_table(APP_VERSIONS)?.range(..=key(at))?.next_back().transpose()?.map(|(_, v)| v.value()))
+        })
+    }
+
+    /// The consensus parameters at a height.
+    pub(crate) fn params(&self, at: i64) -> Result<Option<ConsensusParams>, SoloError> {
+        let bytes = self.read(|txn| {
+            Ok(txn.open_table(PARAMS)?.range(..=key(at))?.next_back().transpose()?.map(|(_, v)| v.value().to_vec()))
+        })?;
+        bytes
+            .map(|b| ConsensusParams::decode(b.as_slice()).map_err(|e| SoloError::Corrupt(format!("params {at}: {e}"))))
+            .transpose()
+    }
+
+    /// Where a transaction is.
+    pub(crate) fn tx_place(&self, hash: &[u8]) -> Result<Option<(i64, u32)>, SoloError> {
+        self.read(|txn| {
+            Ok(txn.open_table(TXS)?.get(hash)?.map(|v| {
+                let (h, i) = v.value();
+                (height(h), i)
+            }))
+        })
+    }
+
+    /// All transactions of heights `from..=to`, in order.
+    pub(crate) fn tx_places(&self, from: i64, to: i64) -> Result<Vec<(i64, u32)>, SoloError> {
+        if from > to || to < 0 {
+            return Ok(Vec::new());
+        }
+        self.read(|txn| {
+            let mut out = Vec::new();
+            for entry in txn.open_table(TX_PLACES)?.range((key(from.max(0)), 0)..=(key(to), u32::MAX))? {
+                let (h, i) = entry?.0.value();
+                out.push((height(h), i));
+            }
+            Ok(out)
+        })
+    }
+}

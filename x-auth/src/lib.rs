@@ -1,0 +1,1 @@
+//! Accounts, sequences, public keys and module accounts.

@@ -1,0 +1,1 @@
+//! Escrow accounts that pay exactly for attested time.

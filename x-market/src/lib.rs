@@ -1,0 +1,1 @@
+//! Bids, claims, matching and leases.

@@ -1,0 +1,1 @@
+//! Providers, their bonds, their capacity and their attested time.

@@ -26,17 +26,24 @@ use std::sync::LazyLock;
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
 /// The descriptors of every message and service of the chain.
-#[allow(clippy::expect_used, reason = "the bytes are made by this crate's build script from the same compiler")]
+#[allow(
+    clippy::expect_used,
+    reason = "the bytes are made by this crate's build script from the same compiler"
+)]
 pub fn pool() -> &'static prost_reflect::DescriptorPool {
     static POOL: LazyLock<prost_reflect::DescriptorPool> = LazyLock::new(|| {
-        prost_reflect::DescriptorPool::decode(FILE_DESCRIPTOR_SET).expect("the descriptor set compiled with this crate decodes")
+        prost_reflect::DescriptorPool::decode(FILE_DESCRIPTOR_SET)
+            .expect("the descriptor set compiled with this crate decodes")
     });
     &POOL
 }
 
 /// A message wrapped as `google.protobuf.Any` with its type URL, `/package.Name`.
 pub fn any<M: prost::Message + prost::Name>(message: &M) -> Any {
-    Any { type_url: type_url::<M>(), value: message.encode_to_vec() }
+    Any {
+        type_url: type_url::<M>(),
+        value: message.encode_to_vec(),
+    }
 }
 
 /// The type URL by which a message travels in transactions: `/package.Name`.

@@ -52,12 +52,27 @@ pub fn advance(ctx: &mut Ctx, height: u64, header_ms: u64) -> Result<u64> {
     let halted_ms = if last.height == 0 {
         0
     } else {
-        let gap = header_ms.checked_sub(last.header_ms).filter(|gap| *gap > 0).ok_or_else(|| {
-            Error::internal(format!("block {height}: time {header_ms} ms does not follow {} ms", last.header_ms))
-        })?;
-        last.halted_ms.saturating_add(gap.saturating_sub(params.max_block_gap_ms))
+        let gap = header_ms
+            .checked_sub(last.header_ms)
+            .filter(|gap| *gap > 0)
+            .ok_or_else(|| {
+                Error::internal(format!(
+                    "block {height}: time {header_ms} ms does not follow {} ms",
+                    last.header_ms
+                ))
+            })?;
+        last.halted_ms
+            .saturating_add(gap.saturating_sub(params.max_block_gap_ms))
     };
-    ctx.save(NAME, CLOCK, &Clock { height, header_ms, halted_ms })?;
+    ctx.save(
+        NAME,
+        CLOCK,
+        &Clock {
+            height,
+            header_ms,
+            halted_ms,
+        },
+    )?;
     let live_ms = header_ms.saturating_sub(halted_ms);
     ctx.set(NAME, &history_key(height), live_ms.to_be_bytes().to_vec())?;
     if let Some(old) = height.checked_sub(params.clock_history_blocks) {
@@ -71,16 +86,26 @@ pub fn advance(ctx: &mut Ctx, height: u64, header_ms: u64) -> Result<u64> {
 pub fn first_height_at(ctx: &mut Ctx, instant_ms: u64) -> Result<Option<u64>> {
     let height = ctx.height();
     let kept = params(ctx)?.clock_history_blocks;
-    let (mut low, mut high) = (height.saturating_sub(kept).saturating_add(1).max(1), height.saturating_add(1));
+    let (mut low, mut high) = (
+        height.saturating_sub(kept).saturating_add(1).max(1),
+        height.saturating_add(1),
+    );
     // Genesis may begin at a later height than 1: skip what was never recorded.
     let first = ctx.range(NAME, &[HISTORY], Some(&[HISTORY + 1]), false, 1)?;
-    if let Some(oldest) = first.first().and_then(|(key, _)| key.get(1..)?.try_into().ok()).map(u64::from_be_bytes) {
+    if let Some(oldest) = first
+        .first()
+        .and_then(|(key, _)| key.get(1..)?.try_into().ok())
+        .map(u64::from_be_bytes)
+    {
         low = low.max(oldest);
     }
     while low < high {
         let middle = low + (high - low) / 2;
         let at = required(ctx.get(NAME, &history_key(middle))?, "clock history")?;
-        let at = u64::from_be_bytes(at.try_into().map_err(|_| Error::internal("clock history is not 8 bytes"))?);
+        let at = u64::from_be_bytes(
+            at.try_into()
+                .map_err(|_| Error::internal("clock history is not 8 bytes"))?,
+        );
         if at >= instant_ms {
             high = middle;
         } else {
@@ -99,7 +124,10 @@ fn check(params: &Params) -> Result<()> {
         if value >= least {
             return Ok(());
         }
-        Err(Error::sdk(sdk::INVALID_REQUEST, format!("chain.params.{name} is {value}, must be at least {least}")))
+        Err(Error::sdk(
+            sdk::INVALID_REQUEST,
+            format!("chain.params.{name} is {value}, must be at least {least}"),
+        ))
     };
     at_least("max_block_gap_ms", params.max_block_gap_ms, 1_000)?;
     at_least("clock_history_blocks", params.clock_history_blocks, 100)?;
@@ -118,7 +146,9 @@ impl Module for ClockModule {
             path: "/tenure.chain.v1.Query/Params",
             answer: |ctx, bytes| {
                 request::<ParamsRequest>(bytes)?;
-                Ok(prost::Message::encode_to_vec(&ParamsResponse { params: Some(params(ctx)?) }))
+                Ok(prost::Message::encode_to_vec(&ParamsResponse {
+                    params: Some(params(ctx)?),
+                }))
             },
         }]
     }

@@ -56,7 +56,13 @@ pub struct Ctx {
 impl Ctx {
     /// A context with unlimited gas.
     pub fn new(state: State, block: Block, mode: Mode) -> Self {
-        Self { state, block, gas: GasMeter::unlimited(), events: Vec::new(), mode }
+        Self {
+            state,
+            block,
+            gas: GasMeter::unlimited(),
+            events: Vec::new(),
+            mode,
+        }
     }
 
     /// Live time, milliseconds.
@@ -80,7 +86,12 @@ impl Ctx {
 
     /// Writes a record, charged.
     pub fn set(&mut self, store: &'static str, key: &[u8], value: Vec<u8>) -> Result<()> {
-        self.gas.charge_bytes(gas::WRITE, gas::WRITE_BYTE, key.len().saturating_add(value.len()), "write")?;
+        self.gas.charge_bytes(
+            gas::WRITE,
+            gas::WRITE_BYTE,
+            key.len().saturating_add(value.len()),
+            "write",
+        )?;
         self.state.set(store, key, Some(value))
     }
 
@@ -119,7 +130,10 @@ impl Ctx {
 
     /// Says that something happened.
     pub fn emit<V: ToString>(&mut self, kind: &'static str, attributes: impl IntoIterator<Item = (&'static str, V)>) {
-        let attributes = attributes.into_iter().map(|(name, value)| (name, value.to_string())).collect();
+        let attributes = attributes
+            .into_iter()
+            .map(|(name, value)| (name, value.to_string()))
+            .collect();
         self.events.push(Event { kind, attributes });
     }
 

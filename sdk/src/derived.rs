@@ -27,7 +27,10 @@ impl DeriveTable {
 
     /// The function of a store. Error (internal): the store is not registered.
     pub fn of(&self, store: &str) -> Result<DeriveFn> {
-        self.0.get(store).copied().ok_or_else(|| Error::internal(format!("store {store:?} is not registered")))
+        self.0
+            .get(store)
+            .copied()
+            .ok_or_else(|| Error::internal(format!("store {store:?} is not registered")))
     }
 
     /// The registered stores in order of name.
@@ -106,7 +109,10 @@ impl Timer {
             let (kind, id) = rest.get(1..)?.split_first()?;
             Some(Self {
                 class,
-                due: Deadline { height: u64::from_be_bytes(value.try_into().ok()?), ms: u64::from_be_bytes(*ms) },
+                due: Deadline {
+                    height: u64::from_be_bytes(value.try_into().ok()?),
+                    ms: u64::from_be_bytes(*ms),
+                },
                 module: String::from_utf8(module.to_vec()).ok()?,
                 kind: *kind,
                 id: id.to_vec(),

@@ -60,7 +60,10 @@ impl GasMeter {
             _ => {
                 let error = Error::sdk(
                     sdk::OUT_OF_GAS,
-                    format!("out of gas in {what}: limit {}, used {} of it, needs {amount} more", self.limit, self.used),
+                    format!(
+                        "out of gas in {what}: limit {}, used {} of it, needs {amount} more",
+                        self.limit, self.used
+                    ),
                 );
                 self.used = self.limit;
                 Err(error)

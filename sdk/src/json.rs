@@ -13,8 +13,10 @@ pub fn to_json<M: Message + Name>(message: &M) -> Result<Value> {
 
 /// Any message of the chain as JSON, every field present.
 pub fn dynamic_to_json(message: &DynamicMessage) -> Result<Value> {
-    let options =
-        SerializeOptions::new().use_proto_field_name(true).skip_default_fields(false).stringify_64_bit_integers(true);
+    let options = SerializeOptions::new()
+        .use_proto_field_name(true)
+        .skip_default_fields(false)
+        .stringify_64_bit_integers(true);
     message
         .serialize_with_options(serde_json::value::Serializer, &options)
         .map_err(|e| Error::internal(format!("{} as JSON: {e}", message.descriptor().full_name())))
@@ -28,7 +30,8 @@ pub fn from_json<M: Message + Default + Name>(value: &Value) -> Result<M> {
         .get_message_by_name(&name)
         .ok_or_else(|| Error::internal(format!("{name} has no descriptor")))?;
     let options = DeserializeOptions::new().deny_unknown_fields(true);
-    let dynamic = DynamicMessage::deserialize_with_options(descriptor, value.clone(), &options).map_err(|e| invalid(&e))?;
+    let dynamic =
+        DynamicMessage::deserialize_with_options(descriptor, value.clone(), &options).map_err(|e| invalid(&e))?;
     M::decode(dynamic.encode_to_vec().as_slice()).map_err(|e| invalid(&e))
 }
 
@@ -42,7 +45,9 @@ fn dynamic_of<M: Name>(bytes: &[u8]) -> Result<DynamicMessage> {
 
 /// A field of a genesis section. Error: it is absent.
 pub fn field<'a>(section: &'a Value, name: &str) -> Result<&'a Value> {
-    section.get(name).ok_or_else(|| Error::sdk(sdk::INVALID_REQUEST, format!("genesis: field {name:?} is missing")))
+    section
+        .get(name)
+        .ok_or_else(|| Error::sdk(sdk::INVALID_REQUEST, format!("genesis: field {name:?} is missing")))
 }
 
 /// A list field of a genesis section, each entry read as a message. An absent list is empty. Error: names field and index.
@@ -68,7 +73,10 @@ mod tests {
 
     #[test]
     fn json_round_trips_with_64_bit_integers_as_strings() -> Result<()> {
-        let window = Window { blocks: 3, ms: u64::MAX };
+        let window = Window {
+            blocks: 3,
+            ms: u64::MAX,
+        };
         let json = to_json(&window)?;
         assert_eq!(json, serde_json::json!({"blocks": "3", "ms": "18446744073709551615"}));
         assert_eq!(from_json::<Window>(&json)?, window);

@@ -129,7 +129,10 @@ pub trait Module: Send + Sync {
     /// Handles one of its timers. The effect is dated at `timer.due.ms`, whatever the time is now. Afterwards the record that implied the
     /// timer must not imply it any more.
     fn due(&self, _ctx: &mut Ctx, timer: &Timer) -> Result<()> {
-        Err(Error::internal(format!("module {} has no timers, got {timer:?}", self.name())))
+        Err(Error::internal(format!(
+            "module {} has no timers, got {timer:?}",
+            self.name()
+        )))
     }
 
     /// Runs after the last transaction of every block.
@@ -167,7 +170,9 @@ pub fn handle_due(ctx: &mut Ctx, modules: &[&dyn Module]) -> Result<()> {
                 .ok_or_else(|| Error::internal(format!("no module handles {timer:?}")))?;
             module.due(ctx, &timer)?;
             if !ctx.derived_range(&key, Some(&from), false, 1)?.is_empty() {
-                return Err(Error::internal(format!("{timer:?} is still there after it was handled")));
+                return Err(Error::internal(format!(
+                    "{timer:?} is still there after it was handled"
+                )));
             }
             handled += 1;
         }

@@ -30,13 +30,23 @@ pub fn page(ctx: &mut Ctx, source: Source<'_>, request: Option<&PageRequest>) ->
     let default = PageRequest::default();
     let request = request.unwrap_or(&default);
     if !request.key.is_empty() && request.offset > 0 {
-        return Err(Error::sdk(sdk::INVALID_REQUEST, "pagination: key and offset exclude each other"));
+        return Err(Error::sdk(
+            sdk::INVALID_REQUEST,
+            "pagination: key and offset exclude each other",
+        ));
     }
     if request.offset > MAX_OFFSET {
-        let message = format!("pagination.offset {} exceeds {MAX_OFFSET}: use pagination.key", request.offset);
+        let message = format!(
+            "pagination.offset {} exceeds {MAX_OFFSET}: use pagination.key",
+            request.offset
+        );
         return Err(Error::sdk(sdk::INVALID_REQUEST, message));
     }
-    let limit = if request.limit == 0 { DEFAULT_LIMIT } else { request.limit.min(MAX_LIMIT) };
+    let limit = if request.limit == 0 {
+        DEFAULT_LIMIT
+    } else {
+        request.limit.min(MAX_LIMIT)
+    };
     let prefix = match source {
         Source::Records(_, prefix) | Source::Derived(prefix) => prefix,
     };
@@ -55,11 +65,16 @@ pub fn page(ctx: &mut Ctx, source: Source<'_>, request: Option<&PageRequest>) ->
         Source::Derived(_) => ctx.derived_range(&from, to.as_deref(), request.reverse, wanted)?,
     };
     entries.drain(..entries.len().min(count(request.offset)));
-    let next_key = entries.get(count(limit)).map(|(key, _)| key[prefix.len()..].to_vec()).unwrap_or_default();
+    let next_key = entries
+        .get(count(limit))
+        .map(|(key, _)| key[prefix.len()..].to_vec())
+        .unwrap_or_default();
     entries.truncate(count(limit));
     let total = if request.count_total && request.key.is_empty() {
         let all = match source {
-            Source::Records(store, _) => ctx.range(store, prefix, prefix_end(prefix).as_deref(), false, count(MAX_OFFSET))?,
+            Source::Records(store, _) => {
+                ctx.range(store, prefix, prefix_end(prefix).as_deref(), false, count(MAX_OFFSET))?
+            }
             Source::Derived(_) => ctx.derived_range(prefix, prefix_end(prefix).as_deref(), false, count(MAX_OFFSET))?,
         };
         u64::try_from(all.len()).unwrap_or(u64::MAX)
@@ -84,7 +99,12 @@ mod tests {
         for reverse in [false, true] {
             let (mut seen, mut key) = (Vec::new(), Vec::new());
             loop {
-                let request = PageRequest { key, limit: 10, reverse, ..Default::default() };
+                let request = PageRequest {
+                    key,
+                    limit: 10,
+                    reverse,
+                    ..Default::default()
+                };
                 let (entries, response) = page(&mut ctx, Source::Records("a", &[1]), Some(&request))?;
                 seen.extend(entries.iter().map(|(_, v)| v[0]));
                 key = response.next_key;

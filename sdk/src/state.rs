@@ -90,7 +90,12 @@ pub struct State {
 impl State {
     /// A state over a committed one, with one layer (the block's).
     pub fn new(committed: Committed, table: Arc<DeriveTable>) -> Self {
-        Self { committed, table, read: BTreeMap::new(), layers: vec![Layer::default()] }
+        Self {
+            committed,
+            table,
+            read: BTreeMap::new(),
+            layers: vec![Layer::default()],
+        }
     }
 
     /// The derive functions in use.
@@ -214,15 +219,20 @@ impl State {
         }
         let owned = |(k, v): (&Vec<u8>, &Vec<u8>)| Ok((k.clone(), v.clone()));
         let range = self.committed.derived.range(bounds);
-        let base: Box<dyn Iterator<Item = _>> =
-            if reverse { Box::new(range.rev().map(owned)) } else { Box::new(range.map(owned)) };
+        let base: Box<dyn Iterator<Item = _>> = if reverse {
+            Box::new(range.rev().map(owned))
+        } else {
+            Box::new(range.map(owned))
+        };
         merge(base, overlay, reverse, limit)
     }
 
     /// What all layers together changed. Error: a layer above the block's is still open.
     pub fn into_writes(mut self) -> Result<Writes> {
         let (Some(block), true) = (self.layers.pop(), self.layers.is_empty()) else {
-            return Err(Error::internal("state: a transaction is still open at the end of the block"));
+            return Err(Error::internal(
+                "state: a transaction is still open at the end of the block",
+            ));
         };
         let mut changes = Vec::with_capacity(block.records.len());
         for (key, new) in block.records {
@@ -231,7 +241,12 @@ impl State {
                 None => self.committed.base.get(key.0, &key.1)?,
             };
             if old != new {
-                changes.push(tenure_store::Change { store: key.0, key: key.1, old, new });
+                changes.push(tenure_store::Change {
+                    store: key.0,
+                    key: key.1,
+                    old,
+                    new,
+                });
             }
         }
         let mut derived = self.committed.derived;
@@ -253,8 +268,11 @@ fn merge<'a>(
     limit: usize,
 ) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
     let mut base = base.peekable();
-    let mut over: Box<dyn Iterator<Item = _>> =
-        if reverse { Box::new(overlay.into_iter().rev()) } else { Box::new(overlay.into_iter()) };
+    let mut over: Box<dyn Iterator<Item = _>> = if reverse {
+        Box::new(overlay.into_iter().rev())
+    } else {
+        Box::new(overlay.into_iter())
+    };
     let mut pending = over.next();
     let mut out = Vec::new();
     while out.len() < limit {
@@ -299,7 +317,10 @@ mod tests {
     }
 
     fn state() -> State {
-        testing::state(DeriveTable::new([("a", index_by_value as _), ("b", crate::derived::nothing as _)]))
+        testing::state(DeriveTable::new([
+            ("a", index_by_value as _),
+            ("b", crate::derived::nothing as _),
+        ]))
     }
 
     #[test]

@@ -1,10 +1,6 @@
 //! A context in memory, for the tests of modules.
 
-use std::{
-    collections::BTreeMap,
-    ops::Bound,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, ops::Bound, sync::Arc};
 
 use tenure_types::Result;
 
@@ -44,7 +40,10 @@ impl Base for MapBase {
 
 /// An empty state.
 pub fn state(table: DeriveTable) -> State {
-    let committed = Committed { base: Arc::new(MapBase::default()), derived: DerivedMap::new() };
+    let committed = Committed {
+        base: Arc::new(MapBase::default()),
+        derived: DerivedMap::new(),
+    };
     State::new(committed, Arc::new(table))
 }
 
@@ -58,12 +57,23 @@ pub fn recommit(state: State) -> Result<State> {
         }
     }
     let derived = state.into_writes()?.derived;
-    Ok(State::new(Committed { base: Arc::new(base), derived }, table))
+    Ok(State::new(
+        Committed {
+            base: Arc::new(base),
+            derived,
+        },
+        table,
+    ))
 }
 
 /// An empty context at height 1 of the chain `test-1`, with unlimited gas.
 pub fn ctx(table: DeriveTable) -> Ctx {
-    let block = Block { chain_id: "test-1".to_owned(), height: 1, now_ms: 1_000_000, header_ms: 1_000_000 };
+    let block = Block {
+        chain_id: "test-1".to_owned(),
+        height: 1,
+        now_ms: 1_000_000,
+        header_ms: 1_000_000,
+    };
     Ctx::new(state(table), block, Mode::Deliver)
 }
 

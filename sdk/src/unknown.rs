@@ -33,9 +33,9 @@ fn walk(message: &DynamicMessage) -> Result<()> {
     if descriptor.full_name() == "google.protobuf.Any" {
         let text = |name: &str| message.get_field_by_name(name).map(std::borrow::Cow::into_owned);
         if let (Some(Value::String(url)), Some(Value::Bytes(bytes))) = (text("type_url"), text("value")) {
-            let type_name = url.strip_prefix('/').ok_or_else(|| {
-                Error::sdk(sdk::TX_DECODE, format!("type URL {url:?} must begin with a slash"))
-            })?;
+            let type_name = url
+                .strip_prefix('/')
+                .ok_or_else(|| Error::sdk(sdk::TX_DECODE, format!("type URL {url:?} must begin with a slash")))?;
             return refuse_unknown_fields(type_name, &bytes);
         }
         return Ok(());
@@ -71,9 +71,16 @@ mod tests {
     #[test]
     fn an_unknown_field_is_refused_at_any_depth() {
         let body = |inner: &[u8]| {
-            let mut message = any(&MsgSend { from_address: "a".into(), ..Default::default() });
+            let mut message = any(&MsgSend {
+                from_address: "a".into(),
+                ..Default::default()
+            });
             message.value.extend_from_slice(inner);
-            TxBody { messages: vec![message], ..Default::default() }.encode_to_vec()
+            TxBody {
+                messages: vec![message],
+                ..Default::default()
+            }
+            .encode_to_vec()
         };
         assert_eq!(refuse_unknown_fields("cosmos.tx.v1beta1.TxBody", &body(&[])), Ok(()));
         // Field 99, varint 1.

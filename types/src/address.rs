@@ -100,11 +100,17 @@ impl FromStr for Address {
             .map_err(|e| AddressError::Encoding(text.to_owned(), e.to_string()))?;
         let found = parsed.hrp();
         if found.to_string() != ACCOUNT_PREFIX {
-            return Err(AddressError::Prefix { text: text.to_owned(), found: found.to_string() });
+            return Err(AddressError::Prefix {
+                text: text.to_owned(),
+                found: found.to_string(),
+            });
         }
         let bytes: Vec<u8> = parsed.byte_iter().collect();
         let found = bytes.len();
-        bytes.try_into().map(Self).map_err(|_| AddressError::Length { text: text.to_owned(), found })
+        bytes.try_into().map(Self).map_err(|_| AddressError::Length {
+            text: text.to_owned(),
+            found,
+        })
     }
 }
 
@@ -134,6 +140,9 @@ mod tests {
     fn the_address_of_a_key_is_the_one_other_cosmos_software_computes() {
         // Test vector of the Cosmos SDK's documentation of BIP-44 paths: the generator point's compressed encoding.
         let key = hex::decode("0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798").expect("hex");
-        assert_eq!(hex::encode(Address::of_secp256k1(&key).as_bytes()), "751e76e8199196d454941c45d1b3a323f1433bd6");
+        assert_eq!(
+            hex::encode(Address::of_secp256k1(&key).as_bytes()),
+            "751e76e8199196d454941c45d1b3a323f1433bd6"
+        );
     }
 }

@@ -36,10 +36,12 @@ impl Amount {
 
     /// The sum. Error: it exceeds 2^128 - 1.
     pub fn plus(self, other: Self) -> Result<Self> {
-        self.0
-            .checked_add(other.0)
-            .map(Self)
-            .ok_or_else(|| Error::sdk(sdk::INVALID_COINS, format!("amount {self} + {other} exceeds {}", u128::MAX)))
+        self.0.checked_add(other.0).map(Self).ok_or_else(|| {
+            Error::sdk(
+                sdk::INVALID_COINS,
+                format!("amount {self} + {other} exceeds {}", u128::MAX),
+            )
+        })
     }
 
     /// The difference. Error (insufficient funds): `other` is greater.
@@ -68,13 +70,15 @@ impl FromStr for Amount {
 
     /// Decimal digits only: no sign, no leading zero, at most 2^128 - 1.
     fn from_str(text: &str) -> Result<Self> {
-        let canonical = !text.is_empty()
-            && text.bytes().all(|b| b.is_ascii_digit())
-            && (text.len() == 1 || !text.starts_with('0'));
+        let canonical =
+            !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) && (text.len() == 1 || !text.starts_with('0'));
         let parsed = if canonical { text.parse().ok() } else { None };
         parsed.map(Self).ok_or_else(|| {
             let shown: String = text.chars().take(48).collect();
-            Error::sdk(sdk::INVALID_COINS, format!("amount {shown:?} is not a decimal number from 0 to {}", u128::MAX))
+            Error::sdk(
+                sdk::INVALID_COINS,
+                format!("amount {shown:?} is not a decimal number from 0 to {}", u128::MAX),
+            )
         })
     }
 }
@@ -92,12 +96,18 @@ impl Coin {
     /// This much of that. Error: the denom is malformed.
     pub fn new(denom: &str, amount: Amount) -> Result<Self> {
         check_denom(denom)?;
-        Ok(Self { denom: denom.to_owned(), amount })
+        Ok(Self {
+            denom: denom.to_owned(),
+            amount,
+        })
     }
 
     /// This many of the chain's own smallest unit.
     pub fn base(units: u128) -> Self {
-        Self { denom: BASE_DENOM.to_owned(), amount: Amount::new(units) }
+        Self {
+            denom: BASE_DENOM.to_owned(),
+            amount: Amount::new(units),
+        }
     }
 
     /// From a message's parts. Error: denom or amount is malformed.
@@ -118,7 +128,9 @@ impl FromStr for Coin {
     /// `<integer><denom>`, for example `250uten`; the display denom takes a fraction: `0.25ten`.
     fn from_str(text: &str) -> Result<Self> {
         let text = text.trim();
-        let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+        let split = text
+            .find(|c: char| !c.is_ascii_digit() && c != '.')
+            .unwrap_or(text.len());
         let (number, denom) = text.split_at(split);
         let denom = denom.trim();
         if denom == DISPLAY_DENOM {
@@ -187,10 +199,19 @@ impl Coins {
         for (denom, amount) in parts {
             let coin = Coin::from_parts(denom, amount)?;
             if coin.amount.is_zero() {
-                return Err(Error::sdk(sdk::INVALID_COINS, format!("coin {coin} must be above zero")));
+                return Err(Error::sdk(
+                    sdk::INVALID_COINS,
+                    format!("coin {coin} must be above zero"),
+                ));
             }
-            if coins.last_key_value().is_some_and(|(last, _): (&String, _)| *last >= coin.denom) {
-                return Err(Error::sdk(sdk::INVALID_COINS, format!("coins must ascend by denom: {:?}", coin.denom)));
+            if coins
+                .last_key_value()
+                .is_some_and(|(last, _): (&String, _)| *last >= coin.denom)
+            {
+                return Err(Error::sdk(
+                    sdk::INVALID_COINS,
+                    format!("coins must ascend by denom: {:?}", coin.denom),
+                ));
             }
             coins.insert(coin.denom, coin.amount);
         }
@@ -218,7 +239,10 @@ impl Coins {
 
     /// The coins in order of denom.
     pub fn iter(&self) -> impl Iterator<Item = Coin> + '_ {
-        self.0.iter().map(|(denom, amount)| Coin { denom: denom.clone(), amount: *amount })
+        self.0.iter().map(|(denom, amount)| Coin {
+            denom: denom.clone(),
+            amount: *amount,
+        })
     }
 }
 
@@ -247,7 +271,17 @@ mod tests {
 
     #[test]
     fn amounts_are_canonical_decimals() {
-        for bad in ["", "01", "-1", "+1", "1.0", " 1", "340282366920938463463374607431768211456", "1e3", "٣"] {
+        for bad in [
+            "",
+            "01",
+            "-1",
+            "+1",
+            "1.0",
+            " 1",
+            "340282366920938463463374607431768211456",
+            "1e3",
+            "٣",
+        ] {
             assert!(bad.parse::<Amount>().is_err(), "{bad:?}");
         }
         assert_eq!("0".parse(), Ok(Amount::ZERO));
@@ -279,6 +313,9 @@ mod tests {
     #[test]
     fn sums_and_differences_are_checked() {
         assert!(Amount::new(u128::MAX).plus(Amount::new(1)).is_err());
-        assert_eq!(Amount::new(1).minus(Amount::new(2)).map_err(|e| e.code), Err(sdk::INSUFFICIENT_FUNDS));
+        assert_eq!(
+            Amount::new(1).minus(Amount::new(2)).map_err(|e| e.code),
+            Err(sdk::INSUFFICIENT_FUNDS)
+        );
     }
 }

@@ -23,7 +23,11 @@ pub const INTERNAL: &str = "internal";
 impl Error {
     /// An error of some codespace.
     pub fn new(codespace: &'static str, code: u32, message: impl Into<String>) -> Self {
-        Self { codespace, code, message: message.into() }
+        Self {
+            codespace,
+            code,
+            message: message.into(),
+        }
     }
 
     /// An error of the codespace `sdk`, which every Cosmos client knows; `code` is one of [`sdk`].

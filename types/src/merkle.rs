@@ -9,7 +9,12 @@ pub fn root<T: AsRef<[u8]>>(leaves: &[T]) -> [u8; 32] {
         [leaf] => Sha256::new().chain_update([0]).chain_update(leaf).finalize().into(),
         _ => {
             let (left, right) = leaves.split_at(split(leaves.len()));
-            Sha256::new().chain_update([1]).chain_update(root(left)).chain_update(root(right)).finalize().into()
+            Sha256::new()
+                .chain_update([1])
+                .chain_update(root(left))
+                .chain_update(root(right))
+                .finalize()
+                .into()
         }
     }
 }

@@ -63,8 +63,16 @@ mod tests {
 
     #[test]
     fn parts_are_checked_one_by_one() {
-        let a = Resources { cpu_milli: 5, memory_bytes: 10, storage_bytes: 0 };
-        let b = Resources { cpu_milli: 5, memory_bytes: 11, storage_bytes: 0 };
+        let a = Resources {
+            cpu_milli: 5,
+            memory_bytes: 10,
+            storage_bytes: 0,
+        };
+        let b = Resources {
+            cpu_milli: 5,
+            memory_bytes: 11,
+            storage_bytes: 0,
+        };
         assert!(a.fits_in(&b) && !b.fits_in(&a));
         let error = a.minus(b).expect_err("memory is short");
         assert!(error.message.contains("memory_bytes"), "{error}");

@@ -24,7 +24,10 @@ pub struct Deadline {
 impl Window {
     /// The window's end if it begins at this height and instant; capped at the greatest representable value.
     pub const fn from(self, height: u64, ms: u64) -> Deadline {
-        Deadline { height: height.saturating_add(self.blocks), ms: ms.saturating_add(self.ms) }
+        Deadline {
+            height: height.saturating_add(self.blocks),
+            ms: ms.saturating_add(self.ms),
+        }
     }
 }
 

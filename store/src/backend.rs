@@ -71,7 +71,9 @@ impl Batch {
 
     /// An empty batch with room for `operations`.
     pub fn with_capacity(operations: usize) -> Self {
-        Batch { ops: Vec::with_capacity(operations) }
+        Batch {
+            ops: Vec::with_capacity(operations),
+        }
     }
 
     /// Sets `key` to `value`.
@@ -92,6 +94,15 @@ impl Batch {
     /// Whether there is nothing to do.
     pub fn is_empty(&self) -> bool {
         self.ops.is_empty()
+    }
+
+    /// Bytes of all keys and values.
+    pub fn bytes(&self) -> usize {
+        let bytes = |op: &Op| match op {
+            Op::Put(key, value) => key.len() + value.len(),
+            Op::Delete(key) => key.len(),
+        };
+        self.ops.iter().map(bytes).sum()
     }
 
     /// The operations in order.

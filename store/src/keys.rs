@@ -79,7 +79,9 @@ pub(crate) fn store_names(stores: &[&'static str]) -> Result<Vec<&'static str>, 
         let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_' || byte == b'-';
         let twice = index > 0 && names[index - 1] == *name;
         if name.is_empty() || name.len() > MAX_STORE_NAME_BYTES || twice || !name.bytes().all(allowed) {
-            return Err(StoreError::StoreName { name: (*name).to_owned() });
+            return Err(StoreError::StoreName {
+                name: (*name).to_owned(),
+            });
         }
     }
     Ok(names)
@@ -130,8 +132,17 @@ mod tests {
 
     #[test]
     fn bad_store_names_are_refused() {
-        for names in [&["a/b"][..], &[""], &["Bank"], &["x", "x"], &["a23456789012345678901234567890123"]] {
-            assert!(matches!(store_names(names), Err(StoreError::StoreName { .. })), "{names:?}");
+        for names in [
+            &["a/b"][..],
+            &[""],
+            &["Bank"],
+            &["x", "x"],
+            &["a23456789012345678901234567890123"],
+        ] {
+            assert!(
+                matches!(store_names(names), Err(StoreError::StoreName { .. })),
+                "{names:?}"
+            );
         }
         assert_eq!(store_names(&["b", "a-1", "c_2"]).unwrap(), ["a-1", "b", "c_2"]);
     }

@@ -27,7 +27,9 @@ impl MemoryBackend {
 
 impl Backend for MemoryBackend {
     fn view(&self) -> Result<Arc<dyn BackendView>, StoreError> {
-        Ok(Arc::new(MemoryView { map: self.map.read().clone() }))
+        Ok(Arc::new(MemoryView {
+            map: self.map.read().clone(),
+        }))
     }
 
     fn write(&self, batch: Batch) -> Result<(), StoreError> {

@@ -22,7 +22,10 @@ fn store_trie(data: &dyn BackendView, name: &str) -> Result<Trie, StoreError> {
     let end = keys::prefix_end(&prefix);
     let hashed: Mutex<Vec<Vec<KeyedLeaf>>> = Mutex::default();
     let hash = |entries: Vec<Entry>| {
-        let leaves = entries.iter().map(|(key, value)| KeyedLeaf::new(&key[prefix.len()..], value)).collect();
+        let leaves = entries
+            .iter()
+            .map(|(key, value)| KeyedLeaf::new(&key[prefix.len()..], value))
+            .collect();
         hashed.lock().push(leaves);
     };
     // This thread reads in order, the others hash behind it.
@@ -31,7 +34,9 @@ fn store_trie(data: &dyn BackendView, name: &str) -> Result<Trie, StoreError> {
         for entry in data.range(&prefix, end.as_deref(), false) {
             let entry = entry?;
             if entry.0.len() == prefix.len() {
-                return Err(StoreError::Malformed { detail: format!("store \"{name}\" has an entry with an empty key") });
+                return Err(StoreError::Malformed {
+                    detail: format!("store \"{name}\" has an entry with an empty key"),
+                });
             }
             entries.push(entry);
             if entries.len() == TASK_ENTRIES {

@@ -58,7 +58,9 @@ impl Manifest {
     /// [`StoreError::Manifest`] unless the bytes are exactly what [`Manifest::encode`] writes for a supported format.
     pub fn decode(bytes: &[u8]) -> Result<Manifest, StoreError> {
         let mut rest = bytes;
-        Manifest::read(&mut rest).ok_or_else(|| refuse("it is cut short, or has bytes too many".to_owned()))?.checked()
+        Manifest::read(&mut rest)
+            .ok_or_else(|| refuse("it is cut short, or has bytes too many".to_owned()))?
+            .checked()
     }
 
     fn read(rest: &mut &[u8]) -> Option<Manifest> {
@@ -69,8 +71,16 @@ impl Manifest {
         if rest.len() != count.checked_mul(32)? {
             return None;
         }
-        let chunks = rest.chunks_exact(32).map(|hash| hash.try_into().expect("exactly 32 bytes")).collect();
-        Some(Manifest { format, height, app_hash, chunks })
+        let chunks = rest
+            .chunks_exact(32)
+            .map(|hash| hash.try_into().expect("exactly 32 bytes"))
+            .collect();
+        Some(Manifest {
+            format,
+            height,
+            app_hash,
+            chunks,
+        })
     }
 
     fn checked(self) -> Result<Manifest, StoreError> {
@@ -81,7 +91,10 @@ impl Manifest {
             return Err(refuse("height 0".to_owned()));
         }
         if self.chunks.len() > MAX_CHUNKS {
-            return Err(refuse(format!("{} chunks, the limit is {MAX_CHUNKS}", self.chunks.len())));
+            return Err(refuse(format!(
+                "{} chunks, the limit is {MAX_CHUNKS}",
+                self.chunks.len()
+            )));
         }
         Ok(self)
     }
@@ -110,7 +123,13 @@ impl Export {
         if view.height() == 0 {
             return Err(refuse("there is no block to take a snapshot of".to_owned()));
         }
-        Ok(Export { view, limit: limit.min(MAX_CHUNK_BYTES), store: 0, from: Vec::new(), chunks: Vec::new() })
+        Ok(Export {
+            view,
+            limit: limit.min(MAX_CHUNK_BYTES),
+            store: 0,
+            from: Vec::new(),
+            chunks: Vec::new(),
+        })
     }
 
     /// The next chunk, or `None` after the last.
@@ -127,7 +146,12 @@ impl Export {
                 let bytes = 1 + store.len() + 4 + key.len() + 4 + value.len();
                 if bytes > self.limit {
                     let (store, key) = ((*store).to_owned(), key.as_slice().into());
-                    return Err(StoreError::RecordOverChunk { store, key, bytes, limit: self.limit });
+                    return Err(StoreError::RecordOverChunk {
+                        store,
+                        key,
+                        bytes,
+                        limit: self.limit,
+                    });
                 }
                 if chunk.len() + bytes > self.limit {
                     self.from = key;
@@ -142,7 +166,10 @@ impl Export {
             return Ok(None);
         }
         if self.chunks.len() == MAX_CHUNKS {
-            return Err(refuse(format!("over {MAX_CHUNKS} chunks of {} bytes: raise the chunk size", self.limit)));
+            return Err(refuse(format!(
+                "over {MAX_CHUNKS} chunks of {} bytes: raise the chunk size",
+                self.limit
+            )));
         }
         self.chunks.push(sha256(&chunk));
         Ok(Some(chunk))
@@ -209,7 +236,14 @@ impl Restore {
         batch.put(keys::RESTORE, trusted_app_hash);
         backend.write(batch)?;
         wipe(&*backend)?;
-        Ok(Restore { backend, names, options, manifest, applied: 0, last: None })
+        Ok(Restore {
+            backend,
+            names,
+            options,
+            manifest,
+            applied: 0,
+            last: None,
+        })
     }
 
     /// Index of the chunk wanted next; the number of chunks when all are there.
@@ -225,7 +259,10 @@ impl Restore {
     pub fn apply(&mut self, index: usize, chunk: &[u8]) -> Result<(), StoreError> {
         let refuse = |detail: String| StoreError::Chunk { index, detail };
         let Some(expected) = self.manifest.chunks.get(index) else {
-            return Err(refuse(format!("the snapshot has {} chunks", self.manifest.chunks.len())));
+            return Err(refuse(format!(
+                "the snapshot has {} chunks",
+                self.manifest.chunks.len()
+            )));
         };
         if index != self.applied {
             return Err(refuse(format!("chunk {} is next", self.applied)));
@@ -247,9 +284,14 @@ impl Restore {
             let store = self.names.iter().position(|known| known.as_bytes() == name);
             let store = store.ok_or_else(|| refuse(format!("unknown store \"{}\"", name.escape_ascii())))?;
             if key.is_empty() || key.len() > keys::MAX_KEY_BYTES || value.len() > keys::MAX_VALUE_BYTES {
-                return Err(refuse("a key or value has a size that the store does not allow".to_owned()));
+                return Err(refuse(
+                    "a key or value has a size that the store does not allow".to_owned(),
+                ));
             }
-            if last.as_ref().is_some_and(|(before, last)| (*before, last.as_slice()) >= (store, key)) {
+            if last
+                .as_ref()
+                .is_some_and(|(before, last)| (*before, last.as_slice()) >= (store, key))
+            {
                 return Err(refuse("its records are not in order".to_owned()));
             }
             batch.put(keys::value(self.names[store], key), value);
@@ -268,7 +310,10 @@ impl Restore {
     /// in which case the backend is empty again; [`StoreError::Backend`].
     pub fn finish(self) -> Result<Store, StoreError> {
         if self.applied < self.manifest.chunks.len() {
-            return Err(StoreError::Chunk { index: self.applied, detail: "it is missing".to_owned() });
+            return Err(StoreError::Chunk {
+                index: self.applied,
+                detail: "it is missing".to_owned(),
+            });
         }
         let Manifest { height, app_hash, .. } = self.manifest;
         let tries = rebuild::tries(&*self.backend.view()?, &self.names)?;
@@ -278,7 +323,11 @@ impl Restore {
             let mut batch = Batch::new();
             batch.delete(keys::RESTORE);
             self.backend.write(batch)?;
-            return Err(StoreError::RestoredRoot { height, expected: app_hash.into(), found: found.into() });
+            return Err(StoreError::RestoredRoot {
+                height,
+                expected: app_hash.into(),
+                found: found.into(),
+            });
         }
         let mut batch = Batch::new();
         batch.put(keys::LAYOUT, keys::LAYOUT_VERSION.to_be_bytes());

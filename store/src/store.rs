@@ -42,7 +42,10 @@ pub struct StoreOptions {
 impl Default for StoreOptions {
     /// 16 views and 100 undo records.
     fn default() -> Self {
-        StoreOptions { keep_views: 16, keep_undo: 100 }
+        StoreOptions {
+            keep_views: 16,
+            keep_undo: 100,
+        }
     }
 }
 
@@ -57,6 +60,12 @@ pub struct Store {
     views: ArcSwap<Vec<Arc<View>>>,
     writer: Mutex<Writer>,
 }
+
+const _: () = {
+    const fn is_shared_between_threads<T: Send + Sync>() {}
+    is_shared_between_threads::<Store>();
+    is_shared_between_threads::<View>();
+};
 
 #[derive(Default)]
 struct Writer {
@@ -96,7 +105,10 @@ impl Staged {
 impl fmt::Debug for Staged {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let app_hash = HexBytes::from(self.app_hash);
-        f.debug_struct("Staged").field("app_hash", &app_hash).field("changes", &self.len()).finish_non_exhaustive()
+        f.debug_struct("Staged")
+            .field("app_hash", &app_hash)
+            .field("changes", &self.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -151,16 +163,29 @@ impl Store {
             undo_heights.push_back(keys::undo_height(&key).ok_or_else(|| malformed("an undo record has a bad key"))?);
         }
         if undo_heights.back().is_some_and(|last| *last > height) {
-            return Err(malformed("an undo record is of a height above the last committed block"));
+            return Err(malformed(
+                "an undo record is of a height above the last committed block",
+            ));
         }
         let names: Arc<[&'static str]> = names.into();
-        let view = Arc::new(View { height, names: names.clone(), tries, data });
+        let view = Arc::new(View {
+            height,
+            names: names.clone(),
+            tries,
+            data,
+        });
         Ok(Store {
             backend,
             names,
-            options: StoreOptions { keep_views: options.keep_views.max(1), ..options },
+            options: StoreOptions {
+                keep_views: options.keep_views.max(1),
+                ..options
+            },
             views: ArcSwap::from_pointee(vec![view]),
-            writer: Mutex::new(Writer { stopped: None, undo_heights }),
+            writer: Mutex::new(Writer {
+                stopped: None,
+                undo_heights,
+            }),
         })
     }
 
@@ -198,7 +223,13 @@ impl Store {
                 None => batch.delete(key),
             }
         }
-        Ok(Staged { app_hash: tries.app_hash(), base, tries, batch, undo })
+        Ok(Staged {
+            app_hash: tries.app_hash(),
+            base,
+            tries,
+            batch,
+            undo,
+        })
     }
 
     /// The tries after sorted changes.
@@ -208,15 +239,19 @@ impl Store {
             let store = group[0].store;
             let index = base.index(store)?;
             let updates = group.par_iter().with_min_len(256).map(update_of).collect();
-            let trie = base.tries.stores[index].updated(updates).map_err(|mismatch| StoreError::OldValue {
-                store: store.to_owned(),
-                key: mismatch.key.into(),
-                detail: mismatch.detail,
-            })?;
+            let trie = base.tries.stores[index]
+                .updated(updates)
+                .map_err(|mismatch| StoreError::OldValue {
+                    store: store.to_owned(),
+                    key: mismatch.key.into(),
+                    detail: mismatch.detail,
+                })?;
             Ok((index, trie))
         };
         let changed: Vec<Result<(usize, Trie), StoreError>> = groups.par_iter().map(one_store).collect();
-        Ok(base.tries.with(&self.names, changed.into_iter().collect::<Result<_, _>>()?))
+        Ok(base
+            .tries
+            .with(&self.names, changed.into_iter().collect::<Result<_, _>>()?))
     }
 
     /// Makes a candidate the latest state, in one atomic and durable batch: its values, the height, the app hash, its undo record, and
@@ -230,9 +265,18 @@ impl Store {
         let mut writer = self.writer.lock();
         writer.check_running()?;
         let latest = self.latest();
-        let Staged { base, tries, app_hash, mut batch, undo } = staged;
+        let Staged {
+            base,
+            tries,
+            app_hash,
+            mut batch,
+            undo,
+        } = staged;
         if !Arc::ptr_eq(&base, &latest) {
-            return Err(StoreError::StaleCandidate { staged_on: base.height, latest: latest.height });
+            return Err(StoreError::StaleCandidate {
+                staged_on: base.height,
+                latest: latest.height,
+            });
         }
         let expected = latest.height.saturating_add(1);
         if height != expected && (latest.height != 0 || height == 0) {
@@ -244,15 +288,28 @@ impl Store {
         batch.put(keys::HEAD, keys::encode_head(height, &app_hash));
         let mut undo_heights = writer.undo_heights.clone();
         if self.options.keep_undo > 0 {
-            batch.put(keys::undo(height), undo.finish(latest.height, &latest.app_hash(), &app_hash));
+            batch.put(
+                keys::undo(height),
+                undo.finish(latest.height, &latest.app_hash(), &app_hash),
+            );
             undo_heights.push_back(height);
         }
         while undo_heights.len() > self.options.keep_undo {
-            batch.delete(undo_heights.pop_front().map(keys::undo).expect("longer than a limit of at least 0"));
+            batch.delete(
+                undo_heights
+                    .pop_front()
+                    .map(keys::undo)
+                    .expect("longer than a limit of at least 0"),
+            );
         }
         let data = self.write(&mut writer, batch)?;
         writer.undo_heights = undo_heights;
-        Ok(self.publish(View { height, names: self.names.clone(), tries, data }))
+        Ok(self.publish(View {
+            height,
+            names: self.names.clone(),
+            tries,
+            data,
+        }))
     }
 
     /// Takes back the last `blocks` blocks by their undo records, in one atomic and durable batch. After each block the root is
@@ -267,7 +324,10 @@ impl Store {
         let latest = self.latest();
         let available = writer.undo_heights.len() as u64;
         if blocks > available {
-            return Err(StoreError::RollbackTooFar { asked: blocks, available });
+            return Err(StoreError::RollbackTooFar {
+                asked: blocks,
+                available,
+            });
         }
         if blocks == 0 {
             return Ok(latest);
@@ -278,18 +338,27 @@ impl Store {
         let mut undo_heights = writer.undo_heights.clone();
         for _ in 0..blocks {
             let key = keys::undo(height);
-            let record = latest.data.get(&key)?.ok_or_else(|| malformed("an undo record is missing"))?;
+            let record = latest
+                .data
+                .get(&key)?
+                .ok_or_else(|| malformed("an undo record is missing"))?;
             let undo = Undo::parse(&record).ok_or_else(|| malformed("an undo record is damaged"))?;
             let check = |expected: Hash, found: Hash, height| match expected == found {
                 true => Ok(()),
-                false => Err(StoreError::RootMismatch { height, expected: expected.into(), found: found.into() }),
+                false => Err(StoreError::RootMismatch {
+                    height,
+                    expected: expected.into(),
+                    found: found.into(),
+                }),
             };
             check(undo.app_hash, tries.app_hash(), height)?;
             tries = taken_back(&latest, &tries, &undo)?;
             check(undo.parent_hash, tries.app_hash(), undo.parent_height)?;
             // Going back in time, the older value of a key replaces the younger one.
             restored.extend(
-                undo.entries.iter().map(|entry| (keys::value(entry.store, entry.key), entry.old.map(<[u8]>::to_vec))),
+                undo.entries
+                    .iter()
+                    .map(|entry| (keys::value(entry.store, entry.key), entry.old.map(<[u8]>::to_vec))),
             );
             batch.delete(key);
             undo_heights.pop_back();
@@ -301,20 +370,25 @@ impl Store {
                 None => batch.delete(key),
             }
         }
-        match height {
-            0 => batch.delete(keys::HEAD),
-            _ => batch.put(keys::HEAD, keys::encode_head(height, &tries.app_hash())),
-        }
+        batch.put(keys::HEAD, keys::encode_head(height, &tries.app_hash()));
         let data = self.write(&mut writer, batch)?;
         writer.undo_heights = undo_heights;
-        Ok(self.publish(View { height, names: self.names.clone(), tries, data }))
+        Ok(self.publish(View {
+            height,
+            names: self.names.clone(),
+            tries,
+            data,
+        }))
     }
 
     /// Writes a batch and looks at the result; any failure stops the store, because what is on disk is then unknown.
     fn write(&self, writer: &mut Writer, batch: Batch) -> Result<Arc<dyn BackendView>, StoreError> {
-        self.backend.write(batch).and_then(|()| self.backend.view()).inspect_err(|failure| {
-            writer.stopped = Some(failure.to_string());
-        })
+        self.backend
+            .write(batch)
+            .and_then(|()| self.backend.view())
+            .inspect_err(|failure| {
+                writer.stopped = Some(failure.to_string());
+            })
     }
 
     /// Makes `view` the latest.
@@ -341,27 +415,40 @@ impl Writer {
 
 impl fmt::Debug for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Store").field("latest", &self.latest()).field("options", &self.options).finish_non_exhaustive()
+        f.debug_struct("Store")
+            .field("latest", &self.latest())
+            .field("options", &self.options)
+            .finish_non_exhaustive()
     }
 }
 
 fn malformed(detail: &str) -> StoreError {
-    StoreError::Malformed { detail: detail.to_owned() }
+    StoreError::Malformed {
+        detail: detail.to_owned(),
+    }
 }
 
 fn check_layout(data: &dyn BackendView) -> Result<(), StoreError> {
     match data.get(keys::LAYOUT)? {
         Some(bytes) => {
-            let bytes = bytes.try_into().map_err(|_| malformed("the layout version is not four bytes"))?;
+            let bytes = bytes
+                .try_into()
+                .map_err(|_| malformed("the layout version is not four bytes"))?;
             match u32::from_be_bytes(bytes) {
                 keys::LAYOUT_VERSION => Ok(()),
-                found => Err(StoreError::Layout { found, supported: keys::LAYOUT_VERSION }),
+                found => Err(StoreError::Layout {
+                    found,
+                    supported: keys::LAYOUT_VERSION,
+                }),
             }
         }
         None => match data.range(&[], None, false).next().transpose()? {
             None => Ok(()),
             Some((key, _)) => Err(StoreError::Malformed {
-                detail: format!("there is no layout version, but a key {}", HexBytes::from(key.as_slice())),
+                detail: format!(
+                    "there is no layout version, but a key {}",
+                    HexBytes::from(key.as_slice())
+                ),
             }),
         },
     }
@@ -386,8 +473,14 @@ fn check_ranges(data: &dyn BackendView, names: &[&'static str]) -> Result<(), St
 }
 
 fn stray(key: &[u8]) -> StoreError {
-    let detail = match key.strip_prefix(keys::VALUE_PREFIX).and_then(|rest| rest.split(|byte| *byte == b'/').next()) {
-        Some(name) => format!("it holds values of store \"{}\", which this build does not know", name.escape_ascii()),
+    let detail = match key
+        .strip_prefix(keys::VALUE_PREFIX)
+        .and_then(|rest| rest.split(|byte| *byte == b'/').next())
+    {
+        Some(name) => format!(
+            "it holds values of store \"{}\", which this build does not know",
+            name.escape_ascii()
+        ),
         None => format!("it holds a key {} that is not part of the layout", HexBytes::from(key)),
     };
     StoreError::Malformed { detail }
@@ -403,7 +496,12 @@ fn check_changes(base: &View, changes: &[Change]) -> Result<(), StoreError> {
         if change.key.is_empty() {
             return Err(StoreError::EmptyKey { store: store() });
         }
-        let too_large = |what, bytes, limit| StoreError::TooLarge { store: store(), what, bytes, limit };
+        let too_large = |what, bytes, limit| StoreError::TooLarge {
+            store: store(),
+            what,
+            bytes,
+            limit,
+        };
         if change.key.len() > keys::MAX_KEY_BYTES {
             return Err(too_large("key", change.key.len(), keys::MAX_KEY_BYTES));
         }
@@ -411,7 +509,10 @@ fn check_changes(base: &View, changes: &[Change]) -> Result<(), StoreError> {
             return Err(too_large("value", value.len(), keys::MAX_VALUE_BYTES));
         }
         if index > 0 && changes[index - 1].store == change.store && changes[index - 1].key == change.key {
-            return Err(StoreError::DuplicateChange { store: store(), key: change.key.as_slice().into() });
+            return Err(StoreError::DuplicateChange {
+                store: store(),
+                key: change.key.as_slice().into(),
+            });
         }
     }
     Ok(())
@@ -422,8 +523,10 @@ fn update_of(change: &Change) -> Update<'_> {
 }
 
 fn undo_entries(changes: &[Change]) -> UndoWriter {
-    let mut undo = UndoWriter::new();
-    for change in changes.iter().filter(|change| change.old != change.new) {
+    let effective = || changes.iter().filter(|change| change.old != change.new);
+    let bytes = |change: &Change| UndoWriter::entry_bytes(change.store, &change.key, change.old.as_deref());
+    let mut undo = UndoWriter::with_capacity(effective().map(bytes).sum());
+    for change in effective() {
         undo.entry(change.store, &change.key, change.old.as_deref());
     }
     undo
@@ -434,11 +537,16 @@ fn taken_back(view: &View, tries: &Tries, undo: &Undo<'_>) -> Result<Tries, Stor
     let mut by_store: BTreeMap<usize, Vec<Update<'_>>> = BTreeMap::new();
     for entry in &undo.entries {
         let index = view.index(entry.store)?;
-        by_store.entry(index).or_default().push(Update::new(entry.key, Before::Unknown, entry.old));
+        by_store
+            .entry(index)
+            .or_default()
+            .push(Update::new(entry.key, Before::Unknown, entry.old));
     }
     let mut changed = Vec::with_capacity(by_store.len());
     for (index, updates) in by_store {
-        let trie = tries.stores[index].updated(updates).map_err(|_| malformed("an undo record contradicts the state"))?;
+        let trie = tries.stores[index]
+            .updated(updates)
+            .map_err(|_| malformed("an undo record contradicts the state"))?;
         changed.push((index, trie));
     }
     Ok(tries.with(&view.names, changed))

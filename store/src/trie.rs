@@ -114,7 +114,10 @@ enum NodeRef<'a> {
 
 impl Node {
     fn leaf(key: &[u8], hash: Hash) -> Node {
-        Node(ArcUnion::from_second(Arc::new(Leaf { hash, key: LeafKey::new(key) })))
+        Node(ArcUnion::from_second(Arc::new(Leaf {
+            hash,
+            key: LeafKey::new(key),
+        })))
     }
 
     /// The node over two subtrees. A lone leaf stands for its whole subtree, so it moves up.
@@ -169,12 +172,20 @@ pub(crate) struct Update<'a> {
 impl<'a> Update<'a> {
     pub(crate) fn new(key: &'a [u8], before: Before<'a>, new: Option<&[u8]>) -> Update<'a> {
         let key_hash = sha256(key);
-        Update { key_hash, key, before, new_leaf: new.map(|value| leaf_hash(&key_hash, &sha256(value))) }
+        Update {
+            key_hash,
+            key,
+            before,
+            new_leaf: new.map(|value| leaf_hash(&key_hash, &sha256(value))),
+        }
     }
 
     fn check_absent(&self) -> Result<(), Mismatch<'a>> {
         match self.before {
-            Before::Known(Some(_)) => Err(Mismatch { key: self.key, detail: "there is no committed value" }),
+            Before::Known(Some(_)) => Err(Mismatch {
+                key: self.key,
+                detail: "there is no committed value",
+            }),
             _ => Ok(()),
         }
     }
@@ -182,9 +193,15 @@ impl<'a> Update<'a> {
     fn check_present(&self, leaf: &Leaf) -> Result<(), Mismatch<'a>> {
         match self.before {
             Before::Unknown => Ok(()),
-            Before::Known(None) => Err(Mismatch { key: self.key, detail: "there is a committed value" }),
+            Before::Known(None) => Err(Mismatch {
+                key: self.key,
+                detail: "there is a committed value",
+            }),
             Before::Known(Some(old)) if leaf_hash(&self.key_hash, &sha256(old)) == leaf.hash => Ok(()),
-            Before::Known(Some(_)) => Err(Mismatch { key: self.key, detail: "the committed value is another" }),
+            Before::Known(Some(_)) => Err(Mismatch {
+                key: self.key,
+                detail: "the committed value is another",
+            }),
         }
     }
 }
@@ -205,7 +222,10 @@ pub(crate) struct KeyedLeaf {
 impl KeyedLeaf {
     pub(crate) fn new(key: &[u8], value: &[u8]) -> KeyedLeaf {
         let key_hash = sha256(key);
-        KeyedLeaf { key_hash, node: Node::leaf(key, leaf_hash(&key_hash, &sha256(value))) }
+        KeyedLeaf {
+            key_hash,
+            node: Node::leaf(key, leaf_hash(&key_hash, &sha256(value))),
+        }
     }
 }
 
@@ -216,7 +236,7 @@ pub(crate) struct Trie(Option<Node>);
 impl Trie {
     /// The trie over these leaves, whose keys are distinct, in any order.
     pub(crate) fn build(mut leaves: Vec<KeyedLeaf>) -> Trie {
-        leaves.par_sort_unstable_by(|a, b| a.key_hash.cmp(&b.key_hash));
+        leaves.par_sort_unstable_by_key(|leaf| leaf.key_hash);
         Trie(assemble(&leaves, 0))
     }
 
@@ -231,9 +251,9 @@ impl Trie {
     /// The trie after these updates, whose keys are distinct, in any order. `self` is untouched and shares what did not change.
     pub(crate) fn updated<'a>(&self, mut updates: Vec<Update<'a>>) -> Result<Trie, Mismatch<'a>> {
         if updates.len() > PARALLEL_ABOVE {
-            updates.par_sort_unstable_by(|a, b| a.key_hash.cmp(&b.key_hash));
+            updates.par_sort_unstable_by_key(|update| update.key_hash);
         } else {
-            updates.sort_unstable_by(|a, b| a.key_hash.cmp(&b.key_hash));
+            updates.sort_unstable_by_key(|update| update.key_hash);
         }
         Ok(match update(self.0.as_ref(), &updates, 0)? {
             Outcome::Same => self.clone(),
@@ -248,11 +268,23 @@ impl Trie {
         loop {
             match node.map(Node::get) {
                 None => return Walk { steps, leaf: None },
-                Some(NodeRef::Leaf(leaf)) => return Walk { steps, leaf: Some(leaf) },
+                Some(NodeRef::Leaf(leaf)) => {
+                    return Walk {
+                        steps,
+                        leaf: Some(leaf),
+                    }
+                }
                 Some(NodeRef::Inner(inner)) => {
                     let right = bit(key_hash, steps.len());
-                    let (next, sibling) = if right { (&inner.right, &inner.left) } else { (&inner.left, &inner.right) };
-                    steps.push(Step { right, sibling: sibling.as_ref() });
+                    let (next, sibling) = if right {
+                        (&inner.right, &inner.left)
+                    } else {
+                        (&inner.left, &inner.right)
+                    };
+                    steps.push(Step {
+                        right,
+                        sibling: sibling.as_ref(),
+                    });
                     node = next.as_ref();
                 }
             }
@@ -281,7 +313,11 @@ impl<'a> Walk<'a> {
     /// The leaves just before and just after `key_hash`, which is in no leaf, by order of key hashes.
     pub(crate) fn neighbours(&self, key_hash: &Hash) -> (Option<&'a Leaf>, Option<&'a Leaf>) {
         let beside = |right: bool| {
-            let step = self.steps.iter().rev().find(|step| step.right != right && step.sibling.is_some())?;
+            let step = self
+                .steps
+                .iter()
+                .rev()
+                .find(|step| step.right != right && step.sibling.is_some())?;
             step.sibling.map(|node| outermost(node, !right))
         };
         match self.leaf {
@@ -298,7 +334,11 @@ fn outermost(mut node: &Node, right: bool) -> &Leaf {
         match node.get() {
             NodeRef::Leaf(leaf) => return leaf,
             NodeRef::Inner(inner) => {
-                let (wanted, other) = if right { (&inner.right, &inner.left) } else { (&inner.left, &inner.right) };
+                let (wanted, other) = if right {
+                    (&inner.right, &inner.left)
+                } else {
+                    (&inner.left, &inner.right)
+                };
                 node = wanted.as_ref().or(other.as_ref()).expect("an inner node has a child");
             }
         }
@@ -322,8 +362,11 @@ fn update<'a>(node: Option<&Node>, updates: &[Update<'a>], depth: usize) -> Resu
     let (left, right) = updates.split_at(updates.partition_point(|update| !bit(&update.key_hash, depth)));
     let on_left = || update(inner.left.as_ref(), left, depth + 1);
     let on_right = || update(inner.right.as_ref(), right, depth + 1);
-    let (left, right) =
-        if updates.len() > PARALLEL_ABOVE { rayon::join(on_left, on_right) } else { (on_left(), on_right()) };
+    let (left, right) = if updates.len() > PARALLEL_ABOVE {
+        rayon::join(on_left, on_right)
+    } else {
+        (on_left(), on_right())
+    };
     Ok(match (left?, right?) {
         (Outcome::Same, Outcome::Same) => Outcome::Same,
         (Outcome::New(left), Outcome::Same) => Outcome::New(Node::join(left, inner.right.clone())),
@@ -333,11 +376,15 @@ fn update<'a>(node: Option<&Node>, updates: &[Update<'a>], depth: usize) -> Resu
 }
 
 /// Updates a subtree of no leaf or one.
-fn replace<'a>(
-    present: Option<(&Node, &Leaf)>,
-    updates: &[Update<'a>],
-    depth: usize,
-) -> Result<Outcome, Mismatch<'a>> {
+fn replace<'a>(present: Option<(&Node, &Leaf)>, updates: &[Update<'a>], depth: usize) -> Result<Outcome, Mismatch<'a>> {
+    // By far the most frequent case, without the list: one key that is there.
+    if let ([update], Some((_, leaf))) = (updates, present.filter(|(_, leaf)| leaf.key() == updates[0].key)) {
+        update.check_present(leaf)?;
+        return Ok(match update.new_leaf {
+            Some(hash) if hash == leaf.hash => Outcome::Same,
+            new => Outcome::New(new.map(|hash| Node::leaf(update.key, hash))),
+        });
+    }
     let mut changed = false;
     let mut leaves = Vec::with_capacity(updates.len() + 1);
     // The present leaf as long as no update has met it.
@@ -358,14 +405,20 @@ fn replace<'a>(
             }
         }
         if let Some(hash) = update.new_leaf {
-            leaves.push(KeyedLeaf { key_hash: update.key_hash, node: Node::leaf(update.key, hash) });
+            leaves.push(KeyedLeaf {
+                key_hash: update.key_hash,
+                node: Node::leaf(update.key, hash),
+            });
         }
     }
     if !changed {
         return Ok(Outcome::Same);
     }
     if let Some((node, leaf)) = kept {
-        let kept = KeyedLeaf { key_hash: sha256(leaf.key()), node: node.clone() };
+        let kept = KeyedLeaf {
+            key_hash: sha256(leaf.key()),
+            node: node.clone(),
+        };
         leaves.insert(leaves.partition_point(|leaf| leaf.key_hash < kept.key_hash), kept);
     }
     Ok(Outcome::New(assemble(&leaves, depth)))
@@ -395,9 +448,9 @@ mod tests {
     #[test]
     fn nodes_have_the_size_their_budget_says() {
         // With the 8-byte count and malloc's 8-byte header: chunks of 64 and 80.
-        assert_eq!(std::mem::size_of::<Inner>(), 48);
-        assert_eq!(std::mem::size_of::<Leaf>(), 64);
-        assert_eq!(std::mem::size_of::<Option<Node>>(), 8);
+        assert_eq!(size_of::<Inner>(), 48);
+        assert_eq!(size_of::<Leaf>(), 64);
+        assert_eq!(size_of::<Option<Node>>(), 8);
     }
 
     #[test]
@@ -405,7 +458,9 @@ mod tests {
         let keys: Vec<[u8; 4]> = (0..1000u32).map(u32::to_be_bytes).collect();
         let trie = Trie::build(keys.iter().map(|key| KeyedLeaf::new(key, b"v")).collect());
         let same = |before| {
-            let again = trie.updated(keys.iter().map(|key| Update::new(key, before, Some(b"v"))).collect()).unwrap();
+            let again = trie
+                .updated(keys.iter().map(|key| Update::new(key, before, Some(b"v"))).collect())
+                .unwrap();
             ArcUnion::ptr_eq(&trie.0.as_ref().unwrap().0, &again.0.as_ref().unwrap().0)
         };
         assert!(same(Before::Unknown));

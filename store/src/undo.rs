@@ -18,13 +18,22 @@ pub(crate) struct UndoWriter {
 }
 
 impl UndoWriter {
-    pub(crate) fn new() -> UndoWriter {
-        UndoWriter { bytes: vec![0; HEADER_BYTES] }
+    /// A writer with room for entries of so many bytes in all, by [`UndoWriter::entry_bytes`].
+    pub(crate) fn with_capacity(entry_bytes: usize) -> UndoWriter {
+        let mut bytes = Vec::with_capacity(HEADER_BYTES + entry_bytes);
+        bytes.resize(HEADER_BYTES, 0);
+        UndoWriter { bytes }
+    }
+
+    /// What an entry takes.
+    pub(crate) fn entry_bytes(store: &str, key: &[u8], old: Option<&[u8]>) -> usize {
+        1 + store.len() + 4 + key.len() + 4 + old.map_or(0, <[u8]>::len)
     }
 
     /// Adds a key's value before the block. Lengths are bounded by `keys::MAX_*`, far below the fields' ranges.
     pub(crate) fn entry(&mut self, store: &str, key: &[u8], old: Option<&[u8]>) {
-        self.bytes.push(u8::try_from(store.len()).expect("store names are at most 32 bytes"));
+        self.bytes
+            .push(u8::try_from(store.len()).expect("store names are at most 32 bytes"));
         self.bytes.extend_from_slice(store.as_bytes());
         self.length(key.len());
         self.bytes.extend_from_slice(key);
@@ -85,7 +94,12 @@ impl<'a> Undo<'a> {
             };
             entries.push(UndoEntry { store, key, old });
         }
-        Some(Undo { parent_height, parent_hash, app_hash, entries })
+        Some(Undo {
+            parent_height,
+            parent_hash,
+            app_hash,
+            entries,
+        })
     }
 }
 
@@ -106,7 +120,7 @@ mod tests {
     use super::*;
 
     fn record() -> Vec<u8> {
-        let mut undo = UndoWriter::new();
+        let mut undo = UndoWriter::with_capacity(0);
         undo.entry("bank", b"k", Some(b"old"));
         undo.entry("auth", b"absent", None);
         undo.entry("auth", b"empty", Some(b""));
@@ -117,9 +131,19 @@ mod tests {
     fn a_record_reads_back() {
         let bytes = record();
         let undo = Undo::parse(&bytes).unwrap();
-        assert_eq!((undo.parent_height, undo.parent_hash, undo.app_hash), (7, [1; 32], [2; 32]));
-        let entries = [("bank", &b"k"[..], Some(&b"old"[..])), ("auth", b"absent", None), ("auth", b"empty", Some(b""))];
-        assert_eq!(undo.entries, entries.map(|(store, key, old)| UndoEntry { store, key, old }));
+        assert_eq!(
+            (undo.parent_height, undo.parent_hash, undo.app_hash),
+            (7, [1; 32], [2; 32])
+        );
+        let entries = [
+            ("bank", &b"k"[..], Some(&b"old"[..])),
+            ("auth", b"absent", None),
+            ("auth", b"empty", Some(b"")),
+        ];
+        assert_eq!(
+            undo.entries,
+            entries.map(|(store, key, old)| UndoEntry { store, key, old })
+        );
     }
 
     #[test]
@@ -128,7 +152,11 @@ mod tests {
         // 72 is the bare header, 72 + 17 ends the first entry, + 19 the second.
         let ends = [72, 72 + 1 + 4 + 4 + 1 + 4 + 3, 89 + 1 + 4 + 4 + 6 + 4, bytes.len()];
         for cut in 0..=bytes.len() {
-            assert_eq!(Undo::parse(&bytes[..cut]).is_some(), ends.contains(&cut), "cut at {cut}");
+            assert_eq!(
+                Undo::parse(&bytes[..cut]).is_some(),
+                ends.contains(&cut),
+                "cut at {cut}"
+            );
         }
     }
 }

@@ -22,7 +22,10 @@ pub(crate) struct Tries {
 impl Tries {
     pub(crate) fn new(names: &[&'static str], stores: Vec<Trie>) -> Tries {
         let full = names.iter().zip(&stores).filter(|(_, trie)| !trie.is_empty());
-        let main = Trie::build(full.map(|(name, trie)| KeyedLeaf::new(name.as_bytes(), &trie.root())).collect());
+        let main = Trie::build(
+            full.map(|(name, trie)| KeyedLeaf::new(name.as_bytes(), &trie.root()))
+                .collect(),
+        );
         Tries { stores, main }
     }
 
@@ -38,10 +41,17 @@ impl Tries {
             })
             .collect();
         let update = |(index, root): &(usize, Option<Hash>)| {
-            Update::new(names[*index].as_bytes(), Before::Unknown, root.as_ref().map(Hash::as_slice))
+            Update::new(
+                names[*index].as_bytes(),
+                Before::Unknown,
+                root.as_ref().map(Hash::as_slice),
+            )
         };
         let main = self.main.updated(roots.iter().map(update).collect());
-        Tries { stores, main: main.unwrap_or_else(|Mismatch { detail, .. }| unreachable!("nothing was assumed: {detail}")) }
+        Tries {
+            stores,
+            main: main.unwrap_or_else(|Mismatch { detail, .. }| unreachable!("nothing was assumed: {detail}")),
+        }
     }
 
     pub(crate) fn app_hash(&self) -> Hash {
@@ -110,16 +120,28 @@ impl View {
     pub fn prove(&self, store: &str, key: &[u8]) -> Result<StateProof, StoreError> {
         let trie = &self.tries.stores[self.index(store)?];
         if key.is_empty() {
-            return Err(StoreError::EmptyKey { store: store.to_owned() });
+            return Err(StoreError::EmptyKey {
+                store: store.to_owned(),
+            });
         }
-        let unprovable = |reason| StoreError::Unprovable { store: store.to_owned(), key: key.into(), reason };
+        let unprovable = |reason| StoreError::Unprovable {
+            store: store.to_owned(),
+            key: key.into(),
+            reason,
+        };
         if trie.is_empty() {
             return Err(unprovable("the store is empty"));
         }
         let existence = |key: &[u8], reason| -> Result<ExistenceProof, StoreError> {
-            let value = self.data.get(&keys::value(store, key))?.ok_or_else(|| StoreError::Malformed {
-                detail: format!("store \"{store}\" has key {} in its trie but not in the database", HexBytes::from(key)),
-            })?;
+            let value = self
+                .data
+                .get(&keys::value(store, key))?
+                .ok_or_else(|| StoreError::Malformed {
+                    detail: format!(
+                        "store \"{store}\" has key {} in its trie but not in the database",
+                        HexBytes::from(key)
+                    ),
+                })?;
             if value.is_empty() {
                 return Err(unprovable(reason));
             }
@@ -132,25 +154,39 @@ impl View {
             }
             Found::Absent { left, right } => {
                 let neighbour = |leaf: Option<&Leaf>| {
-                    leaf.map(|leaf| existence(leaf.key(), "the value of its neighbour in the trie is empty")).transpose()
+                    leaf.map(|leaf| existence(leaf.key(), "the value of its neighbour in the trie is empty"))
+                        .transpose()
                 };
                 (None, proof::nonexist(key, neighbour(left)?, neighbour(right)?))
             }
         };
-        let outer = proof::exist(proof::existence(&self.tries.main, store.as_bytes(), trie.root().to_vec()));
-        Ok(StateProof { height: self.height, value, inner, outer })
+        let outer = proof::exist(proof::existence(
+            &self.tries.main,
+            store.as_bytes(),
+            trie.root().to_vec(),
+        ));
+        Ok(StateProof {
+            height: self.height,
+            value,
+            inner,
+            outer,
+        })
     }
 
     pub(crate) fn index(&self, store: &str) -> Result<usize, StoreError> {
-        self.names
-            .binary_search(&store)
-            .map_err(|_| StoreError::UnknownStore { name: store.to_owned(), known: self.names.join(", ") })
+        self.names.binary_search(&store).map_err(|_| StoreError::UnknownStore {
+            name: store.to_owned(),
+            known: self.names.join(", "),
+        })
     }
 }
 
 impl fmt::Debug for View {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let app_hash = HexBytes::from(self.app_hash());
-        f.debug_struct("View").field("height", &self.height).field("app_hash", &app_hash).finish_non_exhaustive()
+        f.debug_struct("View")
+            .field("height", &self.height)
+            .field("app_hash", &app_hash)
+            .finish_non_exhaustive()
     }
 }

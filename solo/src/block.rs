@@ -7,8 +7,8 @@ use tendermint_proto::google::protobuf::Timestamp;
 use tendermint_proto::v0_38::abci::ExecTxResult;
 use tendermint_proto::v0_38::crypto::{public_key, PublicKey};
 use tendermint_proto::v0_38::types::{
-    Block, BlockId, CanonicalBlockId, CanonicalPartSetHeader, CanonicalVote, Commit, ConsensusParams, Data, EvidenceList,
-    HashedParams, Header, PartSetHeader, SignedMsgType, SimpleValidator,
+    Block, BlockId, CanonicalBlockId, CanonicalPartSetHeader, CanonicalVote, Commit, ConsensusParams, Data,
+    EvidenceList, HashedParams, Header, PartSetHeader, SignedMsgType, SimpleValidator,
 };
 
 /// Bytes in one part of a block (`types.BlockPartSizeBytes`).
@@ -32,7 +32,11 @@ pub fn header_hash(header: &Header) -> Hash32 {
         header.chain_id.encode_to_vec(),
         header.height.encode_to_vec(),
         header.time.unwrap_or_default().encode_to_vec(),
-        header.last_block_id.clone().unwrap_or_else(nil_block_id).encode_to_vec(),
+        header
+            .last_block_id
+            .clone()
+            .unwrap_or_else(nil_block_id)
+            .encode_to_vec(),
         wrapped_bytes(&header.last_commit_hash),
         wrapped_bytes(&header.data_hash),
         wrapped_bytes(&header.validators_hash),
@@ -49,24 +53,38 @@ pub fn header_hash(header: &Header) -> Hash32 {
 /// The block id that means "no block": the parent of the first block. Its part set header is present because the field is not
 /// nullable in CometBFT's encoding.
 pub(crate) fn nil_block_id() -> BlockId {
-    BlockId { hash: Vec::new(), part_set_header: Some(PartSetHeader::default()) }
+    BlockId {
+        hash: Vec::new(),
+        part_set_header: Some(PartSetHeader::default()),
+    }
 }
 
 /// The commit inside the first block: of nothing, by nobody.
 pub(crate) fn empty_commit() -> Commit {
-    Commit { height: 0, round: 0, block_id: Some(nil_block_id()), signatures: Vec::new() }
+    Commit {
+        height: 0,
+        round: 0,
+        block_id: Some(nil_block_id()),
+        signatures: Vec::new(),
+    }
 }
 
 /// Part count and root over the 64 KiB parts of an encoded block (`types.NewPartSetFromData`).
 pub(crate) fn part_set_header(encoded: &[u8]) -> PartSetHeader {
     let parts: Vec<&[u8]> = encoded.chunks(PART_BYTES).collect();
     // MAX_BLOCK_BYTES / PART_BYTES is 1600, far inside u32.
-    PartSetHeader { total: parts.len() as u32, hash: merkle::root(&parts).to_vec() }
+    PartSetHeader {
+        total: parts.len() as u32,
+        hash: merkle::root(&parts).to_vec(),
+    }
 }
 
 /// The id of a block: header hash and part set header over its encoding.
 pub fn block_id(header: &Header, encoded_block: &[u8]) -> BlockId {
-    BlockId { hash: header_hash(header).to_vec(), part_set_header: Some(part_set_header(encoded_block)) }
+    BlockId {
+        hash: header_hash(header).to_vec(),
+        part_set_header: Some(part_set_header(encoded_block)),
+    }
 }
 
 /// Hash of a transaction list: Merkle root over the transactions' own hashes (`types.Txs.Hash`).
@@ -102,17 +120,29 @@ pub(crate) fn results_hash(results: &[ExecTxResult]) -> Hash32 {
 /// Hash of the consensus parameters: of block size and gas only (`types.ConsensusParams.Hash`).
 pub(crate) fn params_hash(params: &ConsensusParams) -> Hash32 {
     let block = params.block.unwrap_or_default();
-    merkle::sha256(&HashedParams { block_max_bytes: block.max_bytes, block_max_gas: block.max_gas }.encode_to_vec())
+    merkle::sha256(
+        &HashedParams {
+            block_max_bytes: block.max_bytes,
+            block_max_gas: block.max_gas,
+        }
+        .encode_to_vec(),
+    )
 }
 
 /// An ed25519 key in protobuf.
 pub(crate) fn proto_key(key: &Hash32) -> PublicKey {
-    PublicKey { sum: Some(public_key::Sum::Ed25519(key.to_vec())) }
+    PublicKey {
+        sum: Some(public_key::Sum::Ed25519(key.to_vec())),
+    }
 }
 
 /// Hash of a validator set with one member (`types.ValidatorSet.Hash`).
 pub(crate) fn validators_hash(key: &Hash32, power: i64) -> Hash32 {
-    merkle::root(&[SimpleValidator { pub_key: Some(proto_key(key)), voting_power: power }.encode_to_vec()])
+    merkle::root(&[SimpleValidator {
+        pub_key: Some(proto_key(key)),
+        voting_power: power,
+    }
+    .encode_to_vec()])
 }
 
 /// The empty evidence list's hash; a single validator can convict nobody but itself, so blocks carry no evidence.
@@ -129,7 +159,10 @@ pub fn vote_sign_bytes(chain_id: &str, height: i64, block_id: &BlockId, time: Ti
         round: 0,
         block_id: Some(CanonicalBlockId {
             hash: block_id.hash.clone(),
-            part_set_header: Some(CanonicalPartSetHeader { total: parts.total, hash: parts.hash }),
+            part_set_header: Some(CanonicalPartSetHeader {
+                total: parts.total,
+                hash: parts.hash,
+            }),
         }),
         timestamp: Some(time.into()),
         chain_id: chain_id.to_string(),
@@ -193,21 +226,26 @@ mod tests {
             "F30A71F2409FB15AACAEDB6CC122DFA2525BEE9CAE521721B06BFDCA291B8D56"
         );
         // That chain ran on the default parameters, so its consensus hash is a fixture for HashedParams too.
-        assert_eq!(params_hash(&crate::default_consensus_params()).as_slice(), raw.consensus_hash);
+        assert_eq!(
+            params_hash(&crate::default_consensus_params()).as_slice(),
+            raw.consensus_hash
+        );
     }
 
     #[test]
     fn transaction_sizes_count_tag_and_length() {
         for len in [0usize, 1, 127, 128, 20_000] {
-            let data = Data { txs: vec![vec![7; len]] };
+            let data = Data {
+                txs: vec![vec![7; len]],
+            };
             assert_eq!(tx_proto_size(len), data.encoded_len() as i64);
         }
     }
 
     #[test]
     fn parts_are_64_kib() {
-        let one = part_set_header(&[1; PART_BYTES]);
-        let two = part_set_header(&[1; PART_BYTES + 1]);
+        let one = part_set_header(&[1; 65_536]);
+        let two = part_set_header(&[1; 65_537]);
         assert_eq!((one.total, two.total), (1, 2));
         assert_ne!(one.hash, two.hash);
     }

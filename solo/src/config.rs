@@ -42,7 +42,12 @@ pub struct MempoolConfig {
 
 impl Default for MempoolConfig {
     fn default() -> Self {
-        Self { size: 5_000, max_txs_bytes: 64 << 20, max_tx_bytes: 1 << 20, cache_size: 10_000 }
+        Self {
+            size: 5_000,
+            max_txs_bytes: 64 << 20,
+            max_tx_bytes: 1 << 20,
+            cache_size: 10_000,
+        }
     }
 }
 
@@ -65,8 +70,14 @@ pub enum CrashPoint {
 
 impl CrashPoint {
     /// All points, in order.
-    pub const ALL: [Self; 6] =
-        [Self::Signed, Self::BlockSaved, Self::SignStateSaved, Self::Finalized, Self::ResultsSaved, Self::Committed];
+    pub const ALL: [Self; 6] = [
+        Self::Signed,
+        Self::BlockSaved,
+        Self::SignStateSaved,
+        Self::Finalized,
+        Self::ResultsSaved,
+        Self::Committed,
+    ];
 }
 
 /// Everything [`start`](crate::start) needs.
@@ -145,9 +156,9 @@ impl SoloConfig {
 
 /// Exactly `tenure-<n>` with `n >= 1`, without sign or leading zero.
 fn looks_like_main_net(chain_id: &str) -> bool {
-    chain_id.strip_prefix("tenure-").is_some_and(|n| {
-        !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()) && !n.starts_with('0')
-    })
+    chain_id
+        .strip_prefix("tenure-")
+        .is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()) && !n.starts_with('0'))
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! What every part of a running engine shares, and the client other crates hold.
 
+#![allow(clippy::disallowed_methods)] // Timeouts of waiters are wall time.
+
 use crate::engine::Command;
 use crate::error::{MempoolError, SoloError};
 use crate::genesis::Genesis;
@@ -139,10 +141,19 @@ impl Core {
         head
     }
 
+    /// Records how the engine ended; the first word counts.
     pub(crate) fn end(&self, life: Life) {
         self.mempool.close();
-        self.life.send_replace(life);
-        self.notify();
+        let first = self.life.send_if_modified(|now| {
+            let running = matches!(now, Life::Running);
+            if running {
+                *now = life;
+            }
+            running
+        });
+        if first {
+            self.notify();
+        }
     }
 
     fn notify(&self) {
@@ -170,7 +181,10 @@ impl SoloClient {
             // A stopped engine needs no waking.
             let _ = self.0.commands.send(Command::Wake);
         }
-        Ok(Broadcast { hash: sha256(tx), check_tx })
+        Ok(Broadcast {
+            hash: sha256(tx),
+            check_tx,
+        })
     }
 
     /// The last committed block; `None` before the first.
@@ -250,12 +264,17 @@ impl SoloClient {
         if !self.committed(height) {
             return Ok(None);
         }
-        let Some(bytes) = self.0.store.block_bytes(height)? else { return Ok(None) };
-        let block =
-            Block::decode(bytes.as_slice()).map_err(|e| SoloError::Corrupt(format!("block {height}: {e}")))?;
+        let Some(bytes) = self.0.store.block_bytes(height)? else {
+            return Ok(None);
+        };
+        let block = Block::decode(bytes.as_slice()).map_err(|e| SoloError::Corrupt(format!("block {height}: {e}")))?;
         let commit = self.0.store.commit(height)?.and_then(|c| c.block_id);
         let block_id = commit.ok_or_else(|| SoloError::Corrupt(format!("commit {height} is missing")))?;
-        Ok(Some(BlockRecord { block_id, block, size: bytes.len() }))
+        Ok(Some(BlockRecord {
+            block_id,
+            block,
+            size: bytes.len(),
+        }))
     }
 
     /// A committed block by its header hash.
@@ -301,7 +320,13 @@ impl SoloClient {
             return Ok(None);
         }
         let (tx, result) = (txs.swap_remove(at), results.tx_results.swap_remove(at));
-        Ok(Some(TxRecord { hash: sha256(&tx), height, index, tx, result }))
+        Ok(Some(TxRecord {
+            hash: sha256(&tx),
+            height,
+            index,
+            tx,
+            result,
+        }))
     }
 
     /// Transactions and bytes waiting in the mempool.

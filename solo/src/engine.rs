@@ -1,9 +1,11 @@
 //! The engine thread: makes one block after another.
 
+#![allow(clippy::disallowed_methods)] // Pace is wall time by nature; block time comes from `Clock`.
+
 use crate::block;
 use crate::clock::Clock;
 use crate::config::CrashPoint;
-use crate::core::{Core, Head};
+use crate::core::{Core, Head, Life};
 use crate::error::SoloError;
 use crate::keys::{SignState, ValidatorKey};
 use crate::mempool::BlockLimits;
@@ -88,6 +90,8 @@ impl<A: Application> Engine<A> {
                 }
                 Err(e) => {
                     let e = Arc::new(e);
+                    // Before the answer: whoever gets it finds the engine dead.
+                    self.core.end(Life::Failed(e.clone()));
                     if let Some(reply) = reply {
                         let _ = reply.send(Err(e.clone()));
                     }
@@ -110,7 +114,11 @@ impl<A: Application> Engine<A> {
             return Some(GENESIS_POLL);
         }
         let Some(last) = last else { return Some(Duration::ZERO) };
-        let pause = if hungry { self.pace.gap.min(self.pace.interval) } else { self.pace.interval };
+        let pause = if hungry {
+            self.pace.gap.min(self.pace.interval)
+        } else {
+            self.pace.interval
+        };
         Some((last + pause).saturating_duration_since(Instant::now()))
     }
 
@@ -162,7 +170,13 @@ impl<A: Application> Engine<A> {
         self.crash(height, CrashPoint::SignStateSaved)?;
 
         let txs = block.data.clone().unwrap_or_default().txs;
-        let request = finalize_request(self.state.initial_height, &self.key, &block, &block_id.hash, self.state.powers[0]);
+        let request = finalize_request(
+            self.state.initial_height,
+            &self.key,
+            &block,
+            &block_id.hash,
+            self.state.powers[0],
+        );
         let response = self.app.finalize_block(request);
         let changes = state::changes(&self.key, &self.state.params, height, txs.len(), &response)?;
         self.crash(height, CrashPoint::Finalized)?;
@@ -206,7 +220,9 @@ impl<A: Application> Engine<A> {
             proposer_address: empty.proposer_address.into(),
         });
         let txs: Vec<Vec<u8>> = response.txs.into_iter().map(|tx| tx.to_vec()).collect();
-        let size = txs.iter().fold(0i64, |sum, tx| sum.saturating_add(block::tx_proto_size(tx.len())));
+        let size = txs
+            .iter()
+            .fold(0i64, |sum, tx| sum.saturating_add(block::tx_proto_size(tx.len())));
         if size > limits.data_bytes {
             return Err(fail(format!(
                 "PrepareProposal returned {size} bytes of transactions, max_tx_bytes was {}",
@@ -218,7 +234,13 @@ impl<A: Application> Engine<A> {
         let encoded = block.encode_to_vec();
         let header = block.header.clone().unwrap_or_default();
         let hash = block::header_hash(&header);
-        let request = finalize_request(self.state.initial_height, &self.key, &block, &hash, self.state.powers[0]);
+        let request = finalize_request(
+            self.state.initial_height,
+            &self.key,
+            &block,
+            &hash,
+            self.state.powers[0],
+        );
         let verdict = self.app.process_proposal(RequestProcessProposal {
             txs: request.txs,
             proposed_last_commit: request.decided_last_commit,
@@ -278,7 +300,12 @@ pub(crate) fn finalize_request(
 ) -> RequestFinalizeBlock {
     let header = block.header.clone().unwrap_or_default();
     RequestFinalizeBlock {
-        txs: block.data.iter().flat_map(|d| &d.txs).map(|tx| tx.clone().into()).collect(),
+        txs: block
+            .data
+            .iter()
+            .flat_map(|d| &d.txs)
+            .map(|tx| tx.clone().into())
+            .collect(),
         decided_last_commit: Some(state::commit_info(initial_height, header.height, key.address(), power)),
         misbehavior: Vec::new(),
         hash: hash.to_vec().into(),

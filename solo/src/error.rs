@@ -50,7 +50,9 @@ pub enum SoloError {
         reason: String,
     },
     /// The database holds something that cannot be decoded.
-    #[error("engine store is corrupt: {0}; restore the data directory from a backup of both the engine and the application")]
+    #[error(
+        "engine store is corrupt: {0}; restore the data directory from a backup of both the engine and the application"
+    )]
     Corrupt(String),
     /// Application and engine disagree about the chain at start.
     #[error("handshake: {0}")]

@@ -7,7 +7,10 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 fn io(path: &Path) -> impl FnOnce(std::io::Error) -> SoloError + '_ {
-    move |source| SoloError::Io { path: path.to_path_buf(), source }
+    move |source| SoloError::Io {
+        path: path.to_path_buf(),
+        source,
+    }
 }
 
 fn parent(path: &Path) -> PathBuf {

@@ -68,11 +68,17 @@ impl Genesis {
     pub fn from_json(bytes: &[u8]) -> Result<Self, SoloError> {
         let doc: Document = serde_json::from_slice(bytes).or_else(|e| fail(format!("not a genesis document: {e}")))?;
         if doc.chain_id.is_empty() || doc.chain_id.len() > MAX_CHAIN_ID {
-            return fail(format!("chain_id {:?} has {} bytes, must be 1 to {MAX_CHAIN_ID}", doc.chain_id, doc.chain_id.len()));
+            return fail(format!(
+                "chain_id {:?} has {} bytes, must be 1 to {MAX_CHAIN_ID}",
+                doc.chain_id,
+                doc.chain_id.len()
+            ));
         }
-        let Some(time) = doc.genesis_time else { return fail("genesis_time is missing") };
-        let genesis_time =
-            Time::parse_from_rfc3339(&time).or_else(|_| fail(format!("genesis_time {time:?} is not an RFC 3339 time")))?;
+        let Some(time) = doc.genesis_time else {
+            return fail("genesis_time is missing");
+        };
+        let genesis_time = Time::parse_from_rfc3339(&time)
+            .or_else(|_| fail(format!("genesis_time {time:?} is not an RFC 3339 time")))?;
         let initial_height = match params::int(&doc.initial_height, "initial_height").or_else(fail)? {
             None | Some(0) => 1,
             Some(h) if h > 0 => h,
@@ -83,7 +89,13 @@ impl Genesis {
             Some(v) => params::from_json(v).or_else(fail)?,
         };
         params::validate(&consensus_params).or_else(|e| fail(format!("consensus_params.{e}")))?;
-        let validators = doc.validators.unwrap_or_default().iter().enumerate().map(validator).collect::<Result<_, _>>()?;
+        let validators = doc
+            .validators
+            .unwrap_or_default()
+            .iter()
+            .enumerate()
+            .map(validator)
+            .collect::<Result<_, _>>()?;
         let app_hash = hex::decode(doc.app_hash.unwrap_or_default()).or_else(|e| fail(format!("app_hash: {e}")))?;
         Ok(Self {
             genesis_time,
@@ -92,7 +104,10 @@ impl Genesis {
             consensus_params,
             validators,
             app_hash,
-            app_state: doc.app_state.map(|raw| raw.get().as_bytes().to_vec()).unwrap_or_default(),
+            app_state: doc
+                .app_state
+                .map(|raw| raw.get().as_bytes().to_vec())
+                .unwrap_or_default(),
             digest: sha256(bytes),
         })
     }
@@ -129,9 +144,14 @@ impl Genesis {
 }
 
 fn validator((i, v): (usize, &Value)) -> Result<GenesisValidator, SoloError> {
-    let pub_key = keys::pub_key_from_json(&v["pub_key"])
-        .or_else(|e| fail(format!("validators[{i}].pub_key: {e}; the solo engine knows ed25519 only")))?;
-    let power = params::int(&v["power"], &format!("validators[{i}].power")).or_else(fail)?.unwrap_or_default();
+    let pub_key = keys::pub_key_from_json(&v["pub_key"]).or_else(|e| {
+        fail(format!(
+            "validators[{i}].pub_key: {e}; the solo engine knows ed25519 only"
+        ))
+    })?;
+    let power = params::int(&v["power"], &format!("validators[{i}].power"))
+        .or_else(fail)?
+        .unwrap_or_default();
     if power <= 0 {
         return fail(format!("validators[{i}].power is {power}, must be greater than 0"));
     }
@@ -141,7 +161,11 @@ fn validator((i, v): (usize, &Value)) -> Result<GenesisValidator, SoloError> {
         Some(given) if given.eq_ignore_ascii_case(&expected) => {}
         Some(given) => return fail(format!("validators[{i}].address is {given}, its key has {expected}")),
     }
-    Ok(GenesisValidator { pub_key, power, name: v["name"].as_str().unwrap_or_default().to_string() })
+    Ok(GenesisValidator {
+        pub_key,
+        power,
+        name: v["name"].as_str().unwrap_or_default().to_string(),
+    })
 }
 
 #[cfg(test)]
@@ -163,9 +187,18 @@ mod tests {
         for (doc, word) in [
             (r#"{"chain_id":"c"}"#, "genesis_time is missing"),
             (r#"{"genesis_time":"2026-01-01T00:00:00Z","chain_id":""}"#, "chain_id"),
-            (r#"{"genesis_time":"2026-01-01T00:00:00Z","chain_id":"c","initial_height":"-4"}"#, "initial_height is -4"),
-            (r#"{"genesis_time":"2026-01-01T00:00:00Z","chain_id":"c","app_hash":"xy"}"#, "app_hash"),
-            (r#"{"genesis_time":"2026-01-01T00:00:00Z","chain_id":"c","validators":[{"power":"1"}]}"#, "validators[0].pub_key"),
+            (
+                r#"{"genesis_time":"2026-01-01T00:00:00Z","chain_id":"c","initial_height":"-4"}"#,
+                "initial_height is -4",
+            ),
+            (
+                r#"{"genesis_time":"2026-01-01T00:00:00Z","chain_id":"c","app_hash":"xy"}"#,
+                "app_hash",
+            ),
+            (
+                r#"{"genesis_time":"2026-01-01T00:00:00Z","chain_id":"c","validators":[{"power":"1"}]}"#,
+                "validators[0].pub_key",
+            ),
             (r#"[1"#, "not a genesis document"),
         ] {
             let e = Genesis::from_json(doc.as_bytes()).unwrap_err().to_string();

@@ -77,9 +77,23 @@ pub fn start<A: Application>(app: A, mut config: SoloConfig) -> Result<SoloHandl
     }
     let client = SoloClient(core.clone());
     let rpc = listener.map(|l| rpc::Server::start(l, client.clone())).transpose()?;
-    let engine = Engine { app, core, key, sign_state, clock: config.clock, state, pace, crash_at: config.crash_at };
+    let engine = Engine {
+        app,
+        core,
+        key,
+        sign_state,
+        clock: config.clock,
+        state,
+        pace,
+        crash_at: config.crash_at,
+    };
     let thread = spawn(engine, inbox)?;
-    Ok(SoloHandle { client, engine: Some(thread), rpc, rpc_addr })
+    Ok(SoloHandle {
+        client,
+        engine: Some(thread),
+        rpc,
+        rpc_addr,
+    })
 }
 
 fn listen(config: &mut SoloConfig) -> Result<Option<TcpListener>, SoloError> {
@@ -87,7 +101,10 @@ fn listen(config: &mut SoloConfig) -> Result<Option<TcpListener>, SoloError> {
         return Ok(Some(listener));
     }
     let Some(addr) = config.rpc_addr else { return Ok(None) };
-    TcpListener::bind(addr).map(Some).map_err(|source| SoloError::Listen { addr: addr.to_string(), source })
+    TcpListener::bind(addr).map(Some).map_err(|source| SoloError::Listen {
+        addr: addr.to_string(),
+        source,
+    })
 }
 
 /// A panic's message, if it has one.
@@ -153,10 +170,15 @@ impl SoloHandle {
             Life::Failed(e) => e.clone(),
             _ => Arc::new(SoloError::Stopped),
         };
-        self.client.0.commands.send(Command::Produce(reply)).map_err(|_| dead())?;
+        self.client
+            .0
+            .commands
+            .send(Command::Produce(reply))
+            .map_err(|_| dead())?;
         answer.recv().map_err(|_| {
             // The thread ended without an answer; its reason follows at once.
-            self.client.wait_for_height_blocking(i64::MAX, std::time::Duration::from_secs(5));
+            self.client
+                .wait_for_height_blocking(i64::MAX, std::time::Duration::from_secs(5));
             dead()
         })?
     }

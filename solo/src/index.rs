@@ -4,6 +4,8 @@
 //! `<event type>.<attribute key>`. The lengths keep one attribute from being a prefix of another. Only attributes with
 //! `index: true` are kept, as in CometBFT, and never the reserved keys.
 
+#![allow(clippy::result_large_err)] // redb's error type; boxing it would only move the cost to every `?`.
+
 use crate::error::SoloError;
 use crate::query::{Condition, Op};
 use crate::store::{Store, BLOCK_EVENTS, TX_EVENTS};
@@ -17,10 +19,14 @@ const RESERVED: [&str; 3] = ["tx.height", "tx.hash", "block.height"];
 /// Composite key and value of every indexed attribute.
 pub(crate) fn indexed(events: &[Event]) -> impl Iterator<Item = (String, &str)> {
     events.iter().filter(|e| !e.r#type.is_empty()).flat_map(|e| {
-        e.attributes.iter().filter(|a| a.index && !a.key.is_empty()).filter_map(|a| {
-            let name = format!("{}.{}", e.r#type, a.key);
-            (!RESERVED.contains(&name.as_str()) && name.len() <= usize::from(u16::MAX)).then_some((name, a.value.as_str()))
-        })
+        e.attributes
+            .iter()
+            .filter(|a| a.index && !a.key.is_empty())
+            .filter_map(|a| {
+                let name = format!("{}.{}", e.r#type, a.key);
+                (!RESERVED.contains(&name.as_str()) && name.len() <= usize::from(u16::MAX))
+                    .then_some((name, a.value.as_str()))
+            })
     })
 }
 
@@ -76,7 +82,11 @@ fn parse(rest: &[u8], place: usize) -> Option<(&str, &[u8])> {
 fn place(tail: &[u8]) -> Option<(i64, u32)> {
     let (height, index) = tail.split_at_checked(8)?;
     let height = i64::try_from(u64::from_be_bytes(height.try_into().ok()?)).ok()?;
-    let index = if index.is_empty() { 0 } else { u32::from_be_bytes(index.try_into().ok()?) };
+    let index = if index.is_empty() {
+        0
+    } else {
+        u32::from_be_bytes(index.try_into().ok()?)
+    };
     Some((height, index))
 }
 
@@ -121,5 +131,8 @@ pub(crate) fn txs_matching(store: &Store, condition: &Condition) -> Result<BTree
 
 /// Heights of blocks of which some event satisfies the condition.
 pub(crate) fn blocks_matching(store: &Store, condition: &Condition) -> Result<BTreeSet<i64>, SoloError> {
-    Ok(matching(store, BLOCK_EVENTS, 8, condition)?.into_iter().map(|(h, _)| h).collect())
+    Ok(matching(store, BLOCK_EVENTS, 8, condition)?
+        .into_iter()
+        .map(|(h, _)| h)
+        .collect())
 }

@@ -31,8 +31,12 @@ pub(crate) fn pub_key_from_json(value: &Value) -> Result<Hash32, String> {
         Some(other) => return Err(format!("key type {other:?} is not tendermint/PubKeyEd25519")),
         None => return Err("key has no type".into()),
     }
-    let bytes = BASE64.decode(value["value"].as_str().unwrap_or_default()).map_err(|e| format!("key value: {e}"))?;
-    bytes.try_into().map_err(|b: Vec<u8>| format!("key has {} bytes, must have 32", b.len()))
+    let bytes = BASE64
+        .decode(value["value"].as_str().unwrap_or_default())
+        .map_err(|e| format!("key value: {e}"))?;
+    bytes
+        .try_into()
+        .map_err(|b: Vec<u8>| format!("key has {} bytes, must have 32", b.len()))
 }
 
 /// CometBFT stores 64 bytes: the seed and the public key.
@@ -43,15 +47,25 @@ fn priv_key_json(key: &SigningKey) -> Value {
 }
 
 fn priv_key_from_json(path: &Path, value: &Value) -> Result<SigningKey, SoloError> {
-    let bad = |reason: String| SoloError::KeyFile { path: path.to_path_buf(), reason };
+    let bad = |reason: String| SoloError::KeyFile {
+        path: path.to_path_buf(),
+        reason,
+    };
     match value["type"].as_str() {
         Some("tendermint/PrivKeyEd25519") => {}
-        other => return Err(bad(format!("priv_key.type is {other:?}, must be \"tendermint/PrivKeyEd25519\""))),
+        other => {
+            return Err(bad(format!(
+                "priv_key.type is {other:?}, must be \"tendermint/PrivKeyEd25519\""
+            )))
+        }
     }
-    let bytes =
-        BASE64.decode(value["value"].as_str().unwrap_or_default()).map_err(|e| bad(format!("priv_key.value: {e}")))?;
+    let bytes = BASE64
+        .decode(value["value"].as_str().unwrap_or_default())
+        .map_err(|e| bad(format!("priv_key.value: {e}")))?;
     let seed: [u8; 32] = match bytes.len() {
-        64 => bytes[..32].try_into().map_err(|_| bad("priv_key.value is too short".into()))?,
+        64 => bytes[..32]
+            .try_into()
+            .map_err(|_| bad("priv_key.value is too short".into()))?,
         n => return Err(bad(format!("priv_key.value has {n} bytes, must have 64"))),
     };
     let key = SigningKey::from(seed);
@@ -73,8 +87,10 @@ fn pretty(value: &Value) -> Vec<u8> {
 }
 
 fn parse(path: &Path) -> Result<Value, SoloError> {
-    serde_json::from_slice(&files::read(path)?)
-        .map_err(|e| SoloError::KeyFile { path: path.to_path_buf(), reason: format!("not JSON: {e}") })
+    serde_json::from_slice(&files::read(path)?).map_err(|e| SoloError::KeyFile {
+        path: path.to_path_buf(),
+        reason: format!("not JSON: {e}"),
+    })
 }
 
 /// The key that signs blocks.
@@ -173,7 +189,10 @@ impl SignState {
             });
         }
         let doc = parse(path)?;
-        let bad = |reason: String| SoloError::KeyFile { path: path.to_path_buf(), reason };
+        let bad = |reason: String| SoloError::KeyFile {
+            path: path.to_path_buf(),
+            reason,
+        };
         let number = |field: &str| {
             crate::params::int(&doc[field], field)
                 .map_err(bad)?
@@ -183,7 +202,13 @@ impl SignState {
         let step = u8::try_from(number("step")?).map_err(|_| bad("step is greater than 255".into()))?;
         let sign_bytes =
             hex::decode(doc["signbytes"].as_str().unwrap_or_default()).map_err(|e| bad(format!("signbytes: {e}")))?;
-        Ok(Self { path: path.to_path_buf(), height: number("height")?, round: number("round")?, step, sign_bytes })
+        Ok(Self {
+            path: path.to_path_buf(),
+            height: number("height")?,
+            round: number("round")?,
+            step,
+            sign_bytes,
+        })
     }
 
     /// The last height signed; 0 if none.
@@ -247,7 +272,10 @@ mod tests {
         let made = create_validator_key(&key, &state).unwrap();
         assert_eq!(ValidatorKey::load(&key).unwrap().public_key(), made.public_key());
         assert_eq!(SignState::load(&state).unwrap().height(), 0);
-        assert!(create_validator_key(&key, &state).unwrap_err().to_string().contains("never overwritten"));
+        assert!(create_validator_key(&key, &state)
+            .unwrap_err()
+            .to_string()
+            .contains("never overwritten"));
         let node = dir.path().join("config/node_key.json");
         let id = create_node_key(&node).unwrap();
         assert_eq!((id.len(), load_node_id(&node).unwrap()), (40, id));
@@ -268,7 +296,10 @@ mod tests {
         state.record(1, b"vote", b"signature").unwrap();
         let mut state = SignState::load(&path).unwrap();
         state.record(1, b"vote", b"signature").unwrap();
-        assert!(matches!(state.record(1, b"other", b"s"), Err(SoloError::DoubleSign { height: 1, .. })));
+        assert!(matches!(
+            state.record(1, b"other", b"s"),
+            Err(SoloError::DoubleSign { height: 1, .. })
+        ));
         assert!(state.check_new(1).is_err());
         state.check_new(2).unwrap();
         std::fs::remove_file(&path).unwrap();

@@ -38,6 +38,7 @@ mod params;
 mod query;
 mod replay;
 mod rpc;
+mod search;
 mod state;
 mod store;
 
@@ -53,6 +54,7 @@ pub use genesis::{Genesis, GenesisValidator};
 pub use handle::{start, SoloHandle};
 pub use keys::{create_node_key, create_validator_key, load_node_id, SignState, ValidatorKey};
 pub use params::default_consensus_params;
+pub use search::{Page, SearchError};
 
 /// The CometBFT version this engine imitates, as `status` reports it; clients choose their dialect by its `0.38.` prefix.
 pub const COMETBFT_VERSION: &str = "0.38.25";

@@ -93,7 +93,12 @@ pub(crate) struct CommitGuard<'a>(MutexGuard<'a, Inner>);
 
 impl Mempool {
     pub(crate) fn new(app: Box<dyn CheckApp>, config: MempoolConfig, limits: BlockLimits) -> Self {
-        let cache = Cache { capacity: config.cache_size, next: 0, by_age: BTreeMap::new(), ages: BTreeMap::new() };
+        let cache = Cache {
+            capacity: config.cache_size,
+            next: 0,
+            by_age: BTreeMap::new(),
+            ages: BTreeMap::new(),
+        };
         Self(Mutex::new(Inner {
             app,
             config,
@@ -118,16 +123,25 @@ impl Mempool {
         }
         inner.room_for(tx.len())?;
         if tx.len() > inner.config.max_tx_bytes {
-            return Err(MempoolError::TooLarge { max: inner.config.max_tx_bytes, actual: tx.len() });
+            return Err(MempoolError::TooLarge {
+                max: inner.config.max_tx_bytes,
+                actual: tx.len(),
+            });
         }
         let size = tx_proto_size(tx.len());
         if size > inner.limits.data_bytes {
-            return Err(MempoolError::PreCheck { max: inner.limits.data_bytes, actual: size });
+            return Err(MempoolError::PreCheck {
+                max: inner.limits.data_bytes,
+                actual: size,
+            });
         }
         if !inner.cache.push(hash) {
             return Err(MempoolError::TxInCache);
         }
-        let request = RequestCheckTx { tx: tx.to_vec().into(), r#type: CheckTxType::New as i32 };
+        let request = RequestCheckTx {
+            tx: tx.to_vec().into(),
+            r#type: CheckTxType::New as i32,
+        };
         let response = inner.app.check_tx(request);
         // An invalid transaction may become valid, so it is not remembered.
         if response.code != 0 {
@@ -145,7 +159,14 @@ impl Mempool {
         let place = inner.next;
         inner.next += 1;
         inner.bytes += tx.len() as u64;
-        inner.queue.insert(place, Waiting { tx: tx.to_vec(), hash, gas_wanted: response.gas_wanted });
+        inner.queue.insert(
+            place,
+            Waiting {
+                tx: tx.to_vec(),
+                hash,
+                gas_wanted: response.gas_wanted,
+            },
+        );
         let wake = !inner.fresh;
         inner.fresh = true;
         Ok((response, wake))
@@ -242,21 +263,28 @@ impl CommitGuard<'_> {
             }
             committed.insert(hash);
         }
-        let gone: Vec<u64> =
-            inner.queue.iter().filter(|(_, w)| committed.contains(&w.hash)).map(|(place, _)| *place).collect();
+        let gone: Vec<u64> = inner
+            .queue
+            .iter()
+            .filter(|(_, w)| committed.contains(&w.hash))
+            .map(|(place, _)| *place)
+            .collect();
         for place in gone {
             inner.drop_at(place);
         }
         let rest: Vec<u64> = inner.queue.keys().copied().collect();
         for place in rest {
-            let Some(waiting) = inner.queue.get(&place) else { continue };
-            let request =
-                RequestCheckTx { tx: waiting.tx.clone().into(), r#type: CheckTxType::Recheck as i32 };
+            let Some(waiting) = inner.queue.get(&place) else {
+                continue;
+            };
+            let request = RequestCheckTx {
+                tx: waiting.tx.clone().into(),
+                r#type: CheckTxType::Recheck as i32,
+            };
             let size = tx_proto_size(waiting.tx.len());
             let response = inner.app.check_tx(request);
-            let keep = response.code == 0
-                && size <= inner.limits.data_bytes
-                && inner.gas_fits(response.gas_wanted).is_ok();
+            let keep =
+                response.code == 0 && size <= inner.limits.data_bytes && inner.gas_fits(response.gas_wanted).is_ok();
             if !keep {
                 if let Some(hash) = inner.drop_at(place) {
                     inner.cache.remove(&hash);
@@ -281,12 +309,23 @@ mod tests {
     impl CheckApp for Checker {
         fn check_tx(&self, r: RequestCheckTx) -> ResponseCheckTx {
             let refused = r.r#type == CheckTxType::Recheck as i32 && self.refused.lock().iter().any(|t| *t == r.tx);
-            let code = if refused { 9 } else { u32::from(r.tx.first().copied().unwrap_or(1)) };
-            ResponseCheckTx { code, gas_wanted: i64::from(r.tx.get(1).copied().unwrap_or(0)), ..Default::default() }
+            let code = if refused {
+                9
+            } else {
+                u32::from(r.tx.first().copied().unwrap_or(1))
+            };
+            ResponseCheckTx {
+                code,
+                gas_wanted: i64::from(r.tx.get(1).copied().unwrap_or(0)),
+                ..Default::default()
+            }
         }
     }
 
-    const WIDE: BlockLimits = BlockLimits { data_bytes: 1000, gas: -1 };
+    const WIDE: BlockLimits = BlockLimits {
+        data_bytes: 1000,
+        gas: -1,
+    };
 
     fn pool(config: MempoolConfig, limits: BlockLimits) -> (Mempool, Checker) {
         let app = Checker::default();
@@ -301,15 +340,31 @@ mod tests {
         assert_eq!(pool.reap(WIDE), [[0, 0, 0], [0, 0, 1], [0, 0, 2]]);
         assert!(pool.check_tx(&[0, 0, 9]).unwrap().1);
         // A block takes a prefix: 3 bytes and 2 of framing each.
-        assert_eq!(pool.reap(BlockLimits { data_bytes: 14, gas: -1 }).len(), 2);
+        assert_eq!(
+            pool.reap(BlockLimits {
+                data_bytes: 14,
+                gas: -1
+            })
+            .len(),
+            2
+        );
     }
 
     #[test]
     fn duplicates_are_refused_until_forgotten() {
-        let (pool, _) = pool(MempoolConfig { cache_size: 2, ..Default::default() }, WIDE);
+        let (pool, _) = pool(
+            MempoolConfig {
+                cache_size: 2,
+                ..Default::default()
+            },
+            WIDE,
+        );
         pool.check_tx(&[0, 0, 1]).unwrap();
         let e = pool.check_tx(&[0, 0, 1]).unwrap_err();
-        assert_eq!((e.to_string().as_str(), e.sdk_code()), ("tx already exists in cache", Some(19)));
+        assert_eq!(
+            (e.to_string().as_str(), e.sdk_code()),
+            ("tx already exists in cache", Some(19))
+        );
         // Two more push the first out of the cache, but it still waits, so it is still a duplicate.
         pool.check_tx(&[0, 0, 2]).unwrap();
         pool.check_tx(&[0, 0, 3]).unwrap();
@@ -327,21 +382,45 @@ mod tests {
 
     #[test]
     fn limits_have_cometbfts_words() {
-        let config = MempoolConfig { size: 2, max_txs_bytes: 50, max_tx_bytes: 30, ..Default::default() };
-        let (pool, _) = pool(config, BlockLimits { data_bytes: 20, gas: 10 });
-        assert_eq!(pool.check_tx(&[0; 31]).unwrap_err().to_string(), "Tx too large. Max size is 30, but got 31");
+        let config = MempoolConfig {
+            size: 2,
+            max_txs_bytes: 50,
+            max_tx_bytes: 30,
+            ..Default::default()
+        };
+        let (pool, _) = pool(
+            config,
+            BlockLimits {
+                data_bytes: 20,
+                gas: 10,
+            },
+        );
+        assert_eq!(
+            pool.check_tx(&[0; 31]).unwrap_err().to_string(),
+            "Tx too large. Max size is 30, but got 31"
+        );
         assert_eq!(
             pool.check_tx(&[0; 25]).unwrap_err().to_string(),
             "tx pre check: tx size is too big: 27, max: 20"
         );
-        assert_eq!(pool.check_tx(&[0, 11]).unwrap_err().to_string(), "gas wanted 11 is greater than max gas 10");
+        assert_eq!(
+            pool.check_tx(&[0, 11]).unwrap_err().to_string(),
+            "gas wanted 11 is greater than max gas 10"
+        );
         pool.check_tx(&[0, 1]).unwrap();
         pool.check_tx(&[0, 2]).unwrap();
         assert_eq!(
             pool.check_tx(&[0, 3]).unwrap_err().to_string(),
             "mempool is full: number of txs 2 (max: 2), total txs bytes 4 (max: 50)"
         );
-        assert_eq!(pool.reap(BlockLimits { data_bytes: 100, gas: 2 }).len(), 1);
+        assert_eq!(
+            pool.reap(BlockLimits {
+                data_bytes: 100,
+                gas: 2
+            })
+            .len(),
+            1
+        );
         pool.close();
         assert_eq!(pool.check_tx(&[0, 3]).unwrap_err(), MempoolError::Stopped);
     }
@@ -354,8 +433,13 @@ mod tests {
         }
         *app.refused.lock() = vec![vec![0, 3]];
         let ok = ExecTxResult::default();
-        let failed = ExecTxResult { code: 1, ..Default::default() };
-        let left = pool.lock_for_commit().update(&[vec![0, 1], vec![0, 2]], &[ok, failed], WIDE);
+        let failed = ExecTxResult {
+            code: 1,
+            ..Default::default()
+        };
+        let left = pool
+            .lock_for_commit()
+            .update(&[vec![0, 1], vec![0, 2]], &[ok, failed], WIDE);
         assert_eq!(left, 1);
         assert_eq!(pool.peek(9), [[0, 4]]);
         // Committed with success: remembered. Committed with failure, or failed recheck: may be tried again.

@@ -16,7 +16,11 @@ fn leaf(bytes: &[u8]) -> Hash32 {
 }
 
 fn inner(left: &Hash32, right: &Hash32) -> Hash32 {
-    Sha256::new_with_prefix([1u8]).chain_update(left).chain_update(right).finalize().into()
+    Sha256::new_with_prefix([1u8])
+        .chain_update(left)
+        .chain_update(right)
+        .finalize()
+        .into()
 }
 
 /// The largest power of two strictly below `n` (`n >= 2`): where RFC 6962 splits a list.
@@ -66,7 +70,15 @@ pub(crate) fn proof<T: AsRef<[u8]>>(items: &[T], index: usize) -> Option<(Hash32
     aunts(&hashes, index, &mut path);
     let total = i64::try_from(items.len()).ok()?;
     let index = i64::try_from(index).ok()?;
-    Some((root_of_hashes(&hashes), Proof { total, index, leaf_hash, aunts: path }))
+    Some((
+        root_of_hashes(&hashes),
+        Proof {
+            total,
+            index,
+            leaf_hash,
+            aunts: path,
+        },
+    ))
 }
 
 #[cfg(test)]
@@ -97,7 +109,7 @@ mod tests {
     proptest! {
         #[test]
         fn roots_equal_tendermints_and_proofs_verify(items in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..40), 1..40)) {
-            let expected = tendermint::merkle::simple_hash_from_byte_vectors::<tendermint::crypto::default::Sha256>(&items);
+            let expected = tendermint::merkle::simple_hash_from_byte_vectors::<Sha256>(&items);
             prop_assert_eq!(root(&items), expected);
             for (i, item) in items.iter().enumerate() {
                 let (r, p) = proof(&items, i).expect("index is in range");
@@ -114,6 +126,9 @@ mod tests {
     #[test]
     fn the_empty_root_is_the_hash_of_nothing() {
         let none: [&[u8]; 0] = [];
-        assert_eq!(hex::encode_upper(root(&none)), "E3B0C44298FC1C149AFBF4C8996FB92427AE41E4649B934CA495991B7852B855");
+        assert_eq!(
+            hex::encode_upper(root(&none)),
+            "E3B0C44298FC1C149AFBF4C8996FB92427AE41E4649B934CA495991B7852B855"
+        );
     }
 }

@@ -57,9 +57,16 @@ impl Decimal {
         if whole.is_empty() || !all_digits(whole) || !all_digits(fraction) {
             return None;
         }
-        let (whole, fraction) = (whole.trim_start_matches('0').to_string(), fraction.trim_end_matches('0').to_string());
+        let (whole, fraction) = (
+            whole.trim_start_matches('0').to_string(),
+            fraction.trim_end_matches('0').to_string(),
+        );
         let zero = whole.is_empty() && fraction.is_empty();
-        Some(Self { negative: negative && !zero, whole, fraction })
+        Some(Self {
+            negative: negative && !zero,
+            whole,
+            fraction,
+        })
     }
 
     fn cmp(&self, other: &Self) -> Ordering {
@@ -89,7 +96,11 @@ impl Condition {
     pub(crate) fn height(&self) -> Option<i64> {
         match &self.operand {
             Operand::Number(n) if n.fraction.is_empty() && !n.negative => {
-                if n.whole.is_empty() { Some(0) } else { n.whole.parse().ok() }
+                if n.whole.is_empty() {
+                    Some(0)
+                } else {
+                    n.whole.parse().ok()
+                }
             }
             Operand::Text(text) => text.parse().ok(),
             _ => None,
@@ -119,8 +130,9 @@ impl Condition {
         if self.op == Op::Exists {
             return Ok(());
         }
-        let bound =
-            self.height().ok_or_else(|| format!("{} must be compared with a whole number of at most 64 bits", self.key))?;
+        let bound = self
+            .height()
+            .ok_or_else(|| format!("{} must be compared with a whole number of at most 64 bits", self.key))?;
         let (from, to) = match self.op {
             Op::Eq => (bound, bound),
             Op::Lt => (i64::MIN, bound.saturating_sub(1)),
@@ -148,7 +160,10 @@ pub(crate) fn parse(query: &str) -> Result<Vec<Condition>, String> {
             return Ok(out);
         }
         if !keyword(&mut rest, "AND") {
-            return Err(format!("parse query at byte {}: expected AND", query.len() - rest.len()));
+            return Err(format!(
+                "parse query at byte {}: expected AND",
+                query.len() - rest.len()
+            ));
         }
     }
 }
@@ -171,44 +186,76 @@ fn keyword(rest: &mut &str, word: &str) -> bool {
 
 fn condition(rest: &mut &str) -> Result<Condition, String> {
     skip_space(rest);
-    let end = rest.find(|c: char| c.is_whitespace() || "=<>'\"()".contains(c)).unwrap_or(rest.len());
+    let end = rest
+        .find(|c: char| c.is_whitespace() || "=<>'\"()".contains(c))
+        .unwrap_or(rest.len());
     let (key, after) = rest.split_at(end);
     if key.is_empty() {
         return Err("expected an attribute name".into());
     }
     *rest = after;
     if keyword(rest, "EXISTS") {
-        return Ok(Condition { key: key.into(), op: Op::Exists, operand: Operand::None });
+        return Ok(Condition {
+            key: key.into(),
+            op: Op::Exists,
+            operand: Operand::None,
+        });
     }
     if keyword(rest, "CONTAINS") {
-        return Ok(Condition { key: key.into(), op: Op::Contains, operand: Operand::Text(text(rest)?) });
+        return Ok(Condition {
+            key: key.into(),
+            op: Op::Contains,
+            operand: Operand::Text(text(rest)?),
+        });
     }
-    let op = [("<=", Op::Le), (">=", Op::Ge), ("=", Op::Eq), ("<", Op::Lt), (">", Op::Gt)]
-        .into_iter()
-        .find_map(|(sign, op)| rest.strip_prefix(sign).map(|after| (after, op)));
-    let Some((after, op)) = op else { return Err("expected =, <, <=, >, >=, CONTAINS or EXISTS".into()) };
+    let op = [
+        ("<=", Op::Le),
+        (">=", Op::Ge),
+        ("=", Op::Eq),
+        ("<", Op::Lt),
+        (">", Op::Gt),
+    ]
+    .into_iter()
+    .find_map(|(sign, op)| rest.strip_prefix(sign).map(|after| (after, op)));
+    let Some((after, op)) = op else {
+        return Err("expected =, <, <=, >, >=, CONTAINS or EXISTS".into());
+    };
     *rest = after;
     skip_space(rest);
     if rest.starts_with('\'') {
         if op != Op::Eq {
             return Err("a text can only be compared with = or CONTAINS".into());
         }
-        return Ok(Condition { key: key.into(), op, operand: Operand::Text(text(rest)?) });
+        return Ok(Condition {
+            key: key.into(),
+            op,
+            operand: Operand::Text(text(rest)?),
+        });
     }
     if keyword(rest, "TIME") || keyword(rest, "DATE") {
         return Err("TIME and DATE are not searchable".into());
     }
-    let end = rest.find(|c: char| !(c.is_ascii_digit() || c == '.' || c == '-')).unwrap_or(rest.len());
+    let end = rest
+        .find(|c: char| !(c.is_ascii_digit() || c == '.' || c == '-'))
+        .unwrap_or(rest.len());
     let (number, after) = rest.split_at(end);
     let number = Decimal::parse(number).ok_or("expected a number or a text in single quotes")?;
     *rest = after;
-    Ok(Condition { key: key.into(), op, operand: Operand::Number(number) })
+    Ok(Condition {
+        key: key.into(),
+        op,
+        operand: Operand::Number(number),
+    })
 }
 
 fn text(rest: &mut &str) -> Result<String, String> {
     skip_space(rest);
-    let Some(inside) = rest.strip_prefix('\'') else { return Err("expected a text in single quotes".into()) };
-    let Some((text, after)) = inside.split_once('\'') else { return Err("unterminated text".into()) };
+    let Some(inside) = rest.strip_prefix('\'') else {
+        return Err("expected a text in single quotes".into());
+    };
+    let Some((text, after)) = inside.split_once('\'') else {
+        return Err("unterminated text".into());
+    };
     *rest = after;
     Ok(text.to_string())
 }
@@ -221,7 +268,10 @@ mod tests {
     #[test]
     fn conjunctions_parse() {
         let q = parse("tx.height>=5 AND transfer.sender = 'abc' AND a.b EXISTS AND c.d CONTAINS 'x y'").unwrap();
-        assert_eq!(q.iter().map(|c| c.op).collect::<Vec<_>>(), [Op::Ge, Op::Eq, Op::Exists, Op::Contains]);
+        assert_eq!(
+            q.iter().map(|c| c.op).collect::<Vec<_>>(),
+            [Op::Ge, Op::Eq, Op::Exists, Op::Contains]
+        );
         assert_eq!((q[0].height(), q[1].text()), (Some(5), Some("abc")));
         assert!(q[3].matches("ax yb") && !q[3].matches("axy"));
     }

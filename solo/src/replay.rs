@@ -41,7 +41,11 @@ fn refuse<T>(reason: String) -> Result<T, SoloError> {
 }
 
 fn hash_text(hash: &[u8]) -> String {
-    if hash.is_empty() { "(empty)".into() } else { hex::encode_upper(hash) }
+    if hash.is_empty() {
+        "(empty)".into()
+    } else {
+        hex::encode_upper(hash)
+    }
 }
 
 /// Runs the handshake; returns the state to go on from and the application's version.
@@ -59,16 +63,27 @@ pub(crate) fn handshake<A: Application>(
     let saved = blocks.map_or(floor, |(_, last)| last);
     let executed = store.results_height()?.unwrap_or(floor);
     if saved != executed && saved != executed + 1 {
-        return Err(SoloError::Corrupt(format!("blocks reach height {saved}, results {executed}")));
+        return Err(SoloError::Corrupt(format!(
+            "blocks reach height {saved}, results {executed}"
+        )));
     }
     if info.last_block_height < 0 {
         return refuse(format!("the application reports height {}", info.last_block_height));
     }
     raise_sign_state(store, genesis, blocks.map(|(_, last)| last), sign_state)?;
-    tracing::info!(app = info.last_block_height, blocks = saved, results = executed, "handshake");
+    tracing::info!(
+        app = info.last_block_height,
+        blocks = saved,
+        results = executed,
+        "handshake"
+    );
 
     let initial = start_state(app, store, genesis, key, &info, blocks.is_some())?;
-    let mut at = if info.last_block_height == 0 { floor } else { info.last_block_height };
+    let mut at = if info.last_block_height == 0 {
+        floor
+    } else {
+        info.last_block_height
+    };
     if at > saved || (at > executed && saved > executed) {
         return refuse(format!(
             "the application is at height {at}, ahead of the engine (blocks to {saved}, results to {executed}). The engine's \
@@ -87,7 +102,11 @@ pub(crate) fn handshake<A: Application>(
         at += 1;
         replay(app, store, genesis, key, at, at <= executed)?;
     }
-    let state = if saved == floor { State::initial(genesis, &initial) } else { State::load(store, genesis, saved)? };
+    let state = if saved == floor {
+        State::initial(genesis, &initial)
+    } else {
+        State::load(store, genesis, saved)?
+    };
     Ok((state, info.app_version))
 }
 
@@ -110,7 +129,9 @@ fn raise_sign_state(
     last: Option<i64>,
     sign_state: &mut SignState,
 ) -> Result<(), SoloError> {
-    let Some(last) = last else { return sign_state.check_new(genesis.initial_height) };
+    let Some(last) = last else {
+        return sign_state.check_new(genesis.initial_height);
+    };
     let corrupt = |what: &str| SoloError::Corrupt(format!("commit {last} has no {what}"));
     let commit = store.commit(last)?.ok_or_else(|| corrupt("record"))?;
     let block_id = commit.block_id.as_ref().ok_or_else(|| corrupt("block id"))?;
@@ -133,7 +154,9 @@ fn start_state<A: Application>(
     let first = genesis.initial_height;
     let known = if begun { store.initial(first)? } else { None };
     if begun && known.is_none() {
-        return Err(SoloError::Corrupt("there are blocks but no record of the chain's start".into()));
+        return Err(SoloError::Corrupt(
+            "there are blocks but no record of the chain's start".into(),
+        ));
     }
     if info.last_block_height > 0 {
         if let Some(known) = known {
@@ -180,7 +203,10 @@ fn genesis_updates(genesis: &Genesis) -> Vec<ValidatorUpdate> {
     genesis
         .validators
         .iter()
-        .map(|v| ValidatorUpdate { pub_key: Some(block::proto_key(&v.pub_key)), power: v.power })
+        .map(|v| ValidatorUpdate {
+            pub_key: Some(block::proto_key(&v.pub_key)),
+            power: v.power,
+        })
         .collect()
 }
 
@@ -207,7 +233,11 @@ fn init_chain<A: Application>(
         app_state_bytes: genesis.app_state.clone().into(),
         initial_height: genesis.initial_height,
     });
-    let validators = if response.validators.is_empty() { &updates } else { &response.validators };
+    let validators = if response.validators.is_empty() {
+        &updates
+    } else {
+        &response.validators
+    };
     let power = genesis_power(key, validators)?;
     let (params, app_version) = match &response.consensus_params {
         None => (genesis.consensus_params.clone(), info.app_version),
@@ -217,20 +247,22 @@ fn init_chain<A: Application>(
             (params, version)
         }
     };
-    crate::params::validate(&params)
-        .or_else(|e| refuse(format!("consensus parameters returned by InitChain: {e}")))?;
-    let app_hash = if response.app_hash.is_empty() { genesis.app_hash.clone() } else { response.app_hash.to_vec() };
-    Ok(Initial { app_hash, power, params, app_version })
+    crate::params::validate(&params).or_else(|e| refuse(format!("consensus parameters returned by InitChain: {e}")))?;
+    let app_hash = if response.app_hash.is_empty() {
+        genesis.app_hash.clone()
+    } else {
+        response.app_hash.to_vec()
+    };
+    Ok(Initial {
+        app_hash,
+        power,
+        params,
+        app_version,
+    })
 }
 
 /// The application's hash must be the one the engine saw at that height.
-fn check_app_hash(
-    store: &Store,
-    initial: &Initial,
-    info: &ResponseInfo,
-    at: i64,
-    floor: i64,
-) -> Result<(), SoloError> {
+fn check_app_hash(store: &Store, initial: &Initial, info: &ResponseInfo, at: i64, floor: i64) -> Result<(), SoloError> {
     if info.last_block_height == 0 {
         return Ok(());
     }
@@ -238,7 +270,10 @@ fn check_app_hash(
         initial.app_hash.clone()
     } else {
         let results = store.results(at)?;
-        results.ok_or_else(|| SoloError::Corrupt(format!("results of height {at} are missing")))?.app_hash.to_vec()
+        results
+            .ok_or_else(|| SoloError::Corrupt(format!("results of height {at} are missing")))?
+            .app_hash
+            .to_vec()
     };
     if expected != info.last_block_app_hash {
         return refuse(format!(
@@ -265,7 +300,9 @@ fn replay<A: Application>(
     let block = Block::decode(bytes.as_slice()).map_err(|e| SoloError::Corrupt(format!("block {height}: {e}")))?;
     let header = block.header.clone().ok_or_else(|| corrupt("header"))?;
     let params = store.params(height)?.ok_or_else(|| corrupt("consensus params"))?;
-    let power = store.power((height - 1).max(genesis.initial_height))?.ok_or_else(|| corrupt("validator power"))?;
+    let power = store
+        .power((height - 1).max(genesis.initial_height))?
+        .ok_or_else(|| corrupt("validator power"))?;
     let hash = block::header_hash(&header);
     let request = finalize_request(genesis.initial_height, key, &block, &hash, power);
     let response = app.finalize_block(request);
@@ -273,7 +310,10 @@ fn replay<A: Application>(
     let changes = state::changes(key, &params, height, txs.len(), &response)?;
     if executed {
         let known = store.results(height)?.ok_or_else(|| corrupt("results"))?;
-        let (was, is) = (block::results_hash(&known.tx_results), block::results_hash(&response.tx_results));
+        let (was, is) = (
+            block::results_hash(&known.tx_results),
+            block::results_hash(&response.tx_results),
+        );
         if known.app_hash != response.app_hash || was != is {
             return refuse(format!(
                 "replay of block {height} gave app hash {} and results {}, before it gave {} and {}. The application is not \

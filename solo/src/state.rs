@@ -80,8 +80,12 @@ impl State {
             next_time: vote_time(&commit).ok_or_else(|| missing("vote time", height))?,
             last_commit: commit,
             powers: [power(height)?, power(height + 1)?, power(height + 2)?],
-            params: store.params(height + 1)?.ok_or_else(|| missing("consensus params", height + 1))?,
-            app_version: store.app_version(height + 1)?.ok_or_else(|| missing("app version", height + 1))?,
+            params: store
+                .params(height + 1)?
+                .ok_or_else(|| missing("consensus params", height + 1))?,
+            app_version: store
+                .app_version(height + 1)?
+                .ok_or_else(|| missing("app version", height + 1))?,
             app_hash: results.app_hash.to_vec(),
             last_results_hash: block::results_hash(&results.tx_results).to_vec(),
         })
@@ -101,7 +105,10 @@ impl State {
     pub(crate) fn header(&self, key: &ValidatorKey, txs: &[Vec<u8>]) -> Header {
         let public = key.public_key();
         Header {
-            version: Some(Consensus { block: BLOCK_PROTOCOL, app: self.app_version }),
+            version: Some(Consensus {
+                block: BLOCK_PROTOCOL,
+                app: self.app_version,
+            }),
             chain_id: self.chain_id.clone(),
             height: self.next_height(),
             time: Some(self.next_time.into()),
@@ -131,11 +138,17 @@ impl State {
             return ExtendedCommitInfo::default();
         }
         let vote = ExtendedVoteInfo {
-            validator: Some(Validator { address: key.address().to_vec().into(), power: self.powers[0] }),
+            validator: Some(Validator {
+                address: key.address().to_vec().into(),
+                power: self.powers[0],
+            }),
             block_id_flag: BlockIdFlag::Commit as i32,
             ..Default::default()
         };
-        ExtendedCommitInfo { round: 0, votes: vec![vote] }
+        ExtendedCommitInfo {
+            round: 0,
+            votes: vec![vote],
+        }
     }
 
     /// What a block of the next height can take, under the configured caps.
@@ -149,7 +162,10 @@ impl State {
             Some(cap) if cap >= 0 && (block.max_gas < 0 || cap < block.max_gas) => cap,
             _ => block.max_gas,
         };
-        BlockLimits { data_bytes: block::max_data_bytes(bytes), gas }
+        BlockLimits {
+            data_bytes: block::max_data_bytes(bytes),
+            gas,
+        }
     }
 }
 
@@ -159,10 +175,16 @@ pub(crate) fn commit_info(initial_height: i64, height: i64, address: [u8; 20], p
         return CommitInfo::default();
     }
     let vote = VoteInfo {
-        validator: Some(Validator { address: address.to_vec().into(), power }),
+        validator: Some(Validator {
+            address: address.to_vec().into(),
+            power,
+        }),
         block_id_flag: BlockIdFlag::Commit as i32,
     };
-    CommitInfo { round: 0, votes: vec![vote] }
+    CommitInfo {
+        round: 0,
+        votes: vec![vote],
+    }
 }
 
 /// The time of the block after a commit: the weighted median of its timestamps, of which there is one.
@@ -188,10 +210,17 @@ pub(crate) fn updated_power(key: &ValidatorKey, updates: &[ValidatorUpdate]) -> 
             None => return Err("validator update without a key".into()),
         }
         if update.power <= 0 {
-            return Err(format!("validator update sets the power of the only validator {local} to {}", update.power));
+            return Err(format!(
+                "validator update sets the power of the only validator {local} to {}",
+                update.power
+            ));
         }
         if update.power > i64::MAX / 8 {
-            return Err(format!("validator power {} exceeds the limit {}", update.power, i64::MAX / 8));
+            return Err(format!(
+                "validator power {} exceeds the limit {}",
+                update.power,
+                i64::MAX / 8
+            ));
         }
         if power.replace(update.power).is_some() {
             return Err(format!("two validator updates for key {local}"));
@@ -210,7 +239,10 @@ pub(crate) fn changes(
 ) -> Result<Changes, SoloError> {
     let fail = |reason| SoloError::App { height, reason };
     if response.tx_results.len() != txs {
-        return Err(fail(format!("FinalizeBlock returned {} results for {txs} transactions", response.tx_results.len())));
+        return Err(fail(format!(
+            "FinalizeBlock returned {} results for {txs} transactions",
+            response.tx_results.len()
+        )));
     }
     let power = updated_power(key, &response.validator_updates).map_err(fail)?;
     let params = match &response.consensus_param_updates {

@@ -10,7 +10,7 @@
 //! params       height u64 → tendermint.types.ConsensusParams   from this height on
 //! app_versions height u64 → u64                         header field version.app from this height on
 //! block_hashes 32-byte header hash → height u64
-//! txs          32-byte transaction hash → (height u64, index u32)
+//! txs          32-byte transaction hash → (height u64, index u32, succeeded bool)
 //! tx_places    (height u64, index u32) → 32-byte transaction hash
 //! tx_events    composite key, value, height, index → ()  module `index`
 //! block_events composite key, value, height → ()
@@ -18,6 +18,8 @@
 //!
 //! Blocks exist for every height from the first to the last; results for all of them or all but the last. Both writes of a
 //! height are one synced transaction each.
+
+#![allow(clippy::result_large_err)] // redb's error type; boxing it would only move the cost to every `?`.
 
 use crate::error::SoloError;
 use crate::index;
@@ -37,7 +39,7 @@ const POWERS: TableDefinition<'_, u64, i64> = TableDefinition::new("powers");
 const PARAMS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("params");
 const APP_VERSIONS: TableDefinition<'_, u64, u64> = TableDefinition::new("app_versions");
 const BLOCK_HASHES: TableDefinition<'_, &[u8], u64> = TableDefinition::new("block_hashes");
-const TXS: TableDefinition<'_, &[u8], (u64, u32)> = TableDefinition::new("txs");
+const TXS: TableDefinition<'_, &[u8], (u64, u32, bool)> = TableDefinition::new("txs");
 const TX_PLACES: TableDefinition<'_, (u64, u32), &[u8]> = TableDefinition::new("tx_places");
 pub(crate) const TX_EVENTS: TableDefinition<'_, &[u8], ()> = TableDefinition::new("tx_events");
 pub(crate) const BLOCK_EVENTS: TableDefinition<'_, &[u8], ()> = TableDefinition::new("block_events");
@@ -79,16 +81,23 @@ fn height(key: u64) -> i64 {
 impl Store {
     /// Opens or creates `solo.redb` in `dir`. Errors if another process has it open.
     pub(crate) fn open(dir: &Path) -> Result<Self, SoloError> {
-        std::fs::create_dir_all(dir).map_err(|source| SoloError::Io { path: dir.to_path_buf(), source })?;
+        std::fs::create_dir_all(dir).map_err(|source| SoloError::Io {
+            path: dir.to_path_buf(),
+            source,
+        })?;
         let path = dir.join("solo.redb");
         let db = Database::create(&path).map_err(|e| {
             let reason = match e {
                 redb::DatabaseError::DatabaseAlreadyOpen => {
-                    "is open in another process; stop that one first, two engines with one key would sign twice".to_string()
+                    "is open in another process; stop that one first, two engines with one key would sign twice"
+                        .to_string()
                 }
                 other => other.to_string(),
             };
-            SoloError::Store { path: path.clone(), reason }
+            SoloError::Store {
+                path: path.clone(),
+                reason,
+            }
         })?;
         let store = Self { db, path };
         store.prepare()?;
@@ -96,7 +105,10 @@ impl Store {
     }
 
     pub(crate) fn fail(&self, e: impl std::fmt::Display) -> SoloError {
-        SoloError::Store { path: self.path.clone(), reason: e.to_string() }
+        SoloError::Store {
+            path: self.path.clone(),
+            reason: e.to_string(),
+        }
     }
 
     fn prepare(&self) -> Result<(), SoloError> {
@@ -139,7 +151,10 @@ impl Store {
     }
 
     /// Runs `f` over one consistent view.
-    pub(crate) fn read<T>(&self, f: impl FnOnce(&redb::ReadTransaction) -> Result<T, redb::Error>) -> Result<T, SoloError> {
+    pub(crate) fn read<T>(
+        &self,
+        f: impl FnOnce(&redb::ReadTransaction) -> Result<T, redb::Error>,
+    ) -> Result<T, SoloError> {
         let run = || -> Result<T, redb::Error> { f(&self.db.begin_read()?) };
         run().map_err(|e| self.fail(e))
     }
@@ -173,7 +188,8 @@ impl Store {
             meta.insert("genesis", digest.as_slice())?;
             meta.insert("initial_app_hash", initial.app_hash.as_slice())?;
             txn.open_table(POWERS)?.insert(key(at), initial.power)?;
-            txn.open_table(PARAMS)?.insert(key(at), initial.params.encode_to_vec().as_slice())?;
+            txn.open_table(PARAMS)?
+                .insert(key(at), initial.params.encode_to_vec().as_slice())?;
             txn.open_table(APP_VERSIONS)?.insert(key(at), initial.app_version)?;
             Ok(())
         })
@@ -181,13 +197,23 @@ impl Store {
 
     /// What [`save_initial`](Self::save_initial) recorded.
     pub(crate) fn initial(&self, at: i64) -> Result<Option<Initial>, SoloError> {
-        let app_hash = self.read(|txn| Ok(txn.open_table(META)?.get("initial_app_hash")?.map(|v| v.value().to_vec())))?;
-        Ok(match (app_hash, self.power(at)?, self.params(at)?, self.app_version(at)?) {
-            (Some(app_hash), Some(power), Some(params), Some(app_version)) => {
-                Some(Initial { app_hash, power, params, app_version })
-            }
-            _ => None,
-        })
+        let app_hash = self.read(|txn| {
+            Ok(txn
+                .open_table(META)?
+                .get("initial_app_hash")?
+                .map(|v| v.value().to_vec()))
+        })?;
+        Ok(
+            match (app_hash, self.power(at)?, self.params(at)?, self.app_version(at)?) {
+                (Some(app_hash), Some(power), Some(params), Some(app_version)) => Some(Initial {
+                    app_hash,
+                    power,
+                    params,
+                    app_version,
+                }),
+                _ => None,
+            },
+        )
     }
 
     // -- writes of one height -------------------------------------------------------------------------------------------
@@ -196,7 +222,8 @@ impl Store {
     pub(crate) fn save_block(&self, at: i64, encoded: &[u8], hash: &[u8], commit: &Commit) -> Result<(), SoloError> {
         self.write(|txn| {
             txn.open_table(BLOCKS)?.insert(key(at), encoded)?;
-            txn.open_table(COMMITS)?.insert(key(at), commit.encode_to_vec().as_slice())?;
+            txn.open_table(COMMITS)?
+                .insert(key(at), commit.encode_to_vec().as_slice())?;
             txn.open_table(BLOCK_HASHES)?.insert(hash, key(at))?;
             Ok(())
         })
@@ -211,23 +238,26 @@ impl Store {
         changes: &Changes,
     ) -> Result<(), SoloError> {
         self.write(|txn| {
-            txn.open_table(RESULTS)?.insert(key(at), results.encode_to_vec().as_slice())?;
+            txn.open_table(RESULTS)?
+                .insert(key(at), results.encode_to_vec().as_slice())?;
             if let Some(power) = changes.power {
                 txn.open_table(POWERS)?.insert(key(at) + 2, power)?;
             }
             if let Some(params) = &changes.params {
-                txn.open_table(PARAMS)?.insert(key(at) + 1, params.encode_to_vec().as_slice())?;
-                txn.open_table(APP_VERSIONS)?.insert(key(at) + 1, params.version.unwrap_or_default().app)?;
+                txn.open_table(PARAMS)?
+                    .insert(key(at) + 1, params.encode_to_vec().as_slice())?;
+                txn.open_table(APP_VERSIONS)?
+                    .insert(key(at) + 1, params.version.unwrap_or_default().app)?;
             }
             let mut by_hash = txn.open_table(TXS)?;
             let mut by_place = txn.open_table(TX_PLACES)?;
             let mut tx_events = txn.open_table(TX_EVENTS)?;
             for (i, (tx, result)) in (0u32..).zip(txs.iter().zip(&results.tx_results)) {
                 let hash = sha256(tx);
-                // As CometBFT's indexer: a later successful copy replaces an earlier one, a failed copy never hides a success.
-                let known = by_hash.get(hash.as_slice())?.is_some();
-                if !known || result.code == 0 {
-                    by_hash.insert(hash.as_slice(), (key(at), i))?;
+                // As CometBFT's indexer: a later copy replaces an earlier one, but a failed copy never hides a success.
+                let hides = by_hash.get(hash.as_slice())?.is_some_and(|v| v.value().2) && result.code != 0;
+                if !hides {
+                    by_hash.insert(hash.as_slice(), (key(at), i, result.code == 0))?;
                 }
                 by_place.insert((key(at), i), hash.as_slice())?;
                 for (name, value) in index::indexed(&result.events) {
@@ -248,10 +278,9 @@ impl Store {
     pub(crate) fn block_range(&self) -> Result<Option<(i64, i64)>, SoloError> {
         self.read(|txn| {
             let blocks = txn.open_table(BLOCKS)?;
-            Ok(match (blocks.first()?, blocks.last()?) {
-                (Some(a), Some(b)) => Some((height(a.0.value()), height(b.0.value()))),
-                _ => None,
-            })
+            let first = blocks.first()?.map(|(k, _)| height(k.value()));
+            let last = blocks.last()?.map(|(k, _)| height(k.value()));
+            Ok(first.zip(last))
         })
     }
 
@@ -287,20 +316,37 @@ impl Store {
 
     /// The validator's power at a height.
     pub(crate) fn power(&self, at: i64) -> Result<Option<i64>, SoloError> {
-        self.read(|txn| Ok(txn.open_table(POWERS)?.range(..=key(at))?.next_back().transpose()?.map(|(_, v)| v.value())))
+        self.read(|txn| {
+            Ok(txn
+                .open_table(POWERS)?
+                .range(..=key(at))?
+                .next_back()
+                .transpose()?
+                .map(|(_, v)| v.value()))
+        })
     }
 
     /// Header field `version.app` at a height.
     pub(crate) fn app_version(&self, at: i64) -> Result<Option<u64>, SoloError> {
         self.read(|txn| {
-            Ok(txn.open_table(APP_VERSIONS)?.range(..=key(at))?.next_back().transpose()?.map(|(_, v)| v.value()))
+            Ok(txn
+                .open_table(APP_VERSIONS)?
+                .range(..=key(at))?
+                .next_back()
+                .transpose()?
+                .map(|(_, v)| v.value()))
         })
     }
 
     /// The consensus parameters at a height.
     pub(crate) fn params(&self, at: i64) -> Result<Option<ConsensusParams>, SoloError> {
         let bytes = self.read(|txn| {
-            Ok(txn.open_table(PARAMS)?.range(..=key(at))?.next_back().transpose()?.map(|(_, v)| v.value().to_vec()))
+            Ok(txn
+                .open_table(PARAMS)?
+                .range(..=key(at))?
+                .next_back()
+                .transpose()?
+                .map(|(_, v)| v.value().to_vec()))
         })?;
         bytes
             .map(|b| ConsensusParams::decode(b.as_slice()).map_err(|e| SoloError::Corrupt(format!("params {at}: {e}"))))
@@ -311,7 +357,7 @@ impl Store {
     pub(crate) fn tx_place(&self, hash: &[u8]) -> Result<Option<(i64, u32)>, SoloError> {
         self.read(|txn| {
             Ok(txn.open_table(TXS)?.get(hash)?.map(|v| {
-                let (h, i) = v.value();
+                let (h, i, _) = v.value();
                 (height(h), i)
             }))
         })
@@ -324,11 +370,31 @@ impl Store {
         }
         self.read(|txn| {
             let mut out = Vec::new();
-            for entry in txn.open_table(TX_PLACES)?.range((key(from.max(0)), 0)..=(key(to), u32::MAX))? {
+            for entry in txn
+                .open_table(TX_PLACES)?
+                .range((key(from.max(0)), 0)..=(key(to), u32::MAX))?
+            {
                 let (h, i) = entry?.0.value();
                 out.push((height(h), i));
             }
             Ok(out)
+        })
+    }
+
+    /// Where in heights `from..=to` this very transaction is first.
+    pub(crate) fn tx_between(&self, from: i64, to: i64, hash: &[u8]) -> Result<Option<(i64, u32)>, SoloError> {
+        if from > to {
+            return Ok(None);
+        }
+        self.read(|txn| {
+            for entry in txn.open_table(TX_PLACES)?.range((key(from), 0)..=(key(to), u32::MAX))? {
+                let (place, found) = entry?;
+                if found.value() == hash {
+                    let (h, i) = place.value();
+                    return Ok(Some((height(h), i)));
+                }
+            }
+            Ok(None)
         })
     }
 }

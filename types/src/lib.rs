@@ -4,6 +4,7 @@
 //! would overflow is an error that names both operands, never a wrapped number.
 
 pub mod address;
+pub mod attested;
 pub mod coin;
 pub mod error;
 pub mod merkle;
@@ -11,6 +12,7 @@ pub mod resources;
 pub mod time;
 
 pub use address::{Address, AddressError};
+pub use attested::{AttestedTime, GapSpan};
 pub use coin::{Amount, Coin, Coins, BASE_DENOM, DISPLAY_DENOM, DISPLAY_EXPONENT};
 pub use error::{sdk, Error, Result};
 pub use resources::Resources;

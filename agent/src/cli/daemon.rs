@@ -1,0 +1,94 @@
+//! `tenure-agent run`: everything wired together.
+
+use std::sync::{
+    atomic::{AtomicBool, Ordering},
+    Arc,
+};
+
+use anyhow::{Context, Result};
+use tokio::{
+    signal::unix::{signal, SignalKind},
+    sync::watch,
+};
+
+use super::{account, Cli, RunArgs};
+use crate::{
+    agent::{Agent, Settings},
+    capacity,
+    chain::Node,
+    disk::Home,
+    gateway::{self, Gateway},
+    runtime::wasm::WasmRuntime,
+    workloads::Workloads,
+};
+
+pub(super) async fn run(cli: &Cli, args: &RunArgs) -> Result<()> {
+    let path = cli.home()?;
+    let (config, sender) = if args.join {
+        account::join(cli, &args.args).await?
+    } else {
+        let (_, mut config) = cli.config()?;
+        args.args.setup.apply(&mut config)?;
+        let key = account::keyring(&path, &config).load(&config.key)?;
+        let sender = account::sender(&config, key).await?;
+        (config, sender)
+    };
+    let home = Home::open(&path)?;
+    let _lock = home.lock()?;
+    let (provider, chain_id) = (sender.address(), sender.chain_id().to_owned());
+    let settings = Settings {
+        provider: provider.clone(),
+        chain_id: chain_id.clone(),
+        prices: config.prices()?,
+        measured: capacity::measure(&path)?,
+        reserve: config.reserve()?,
+        withdraw_from: config.withdraw_from()?,
+        retention_ms: config.retention_ms()?,
+    };
+    let max_module_bytes = config.module_bytes()?;
+    let engine = WasmRuntime::new(max_module_bytes).map_err(|e| anyhow::anyhow!("the engine: {e:#}"))?;
+    let workloads = Workloads::open(home, Arc::new(engine), config.log_bytes()?)?;
+    let chain = Arc::new(Node::new(sender));
+
+    let (stop, stopped) = watch::channel(false);
+    let serving = Arc::new(AtomicBool::new(true));
+    let service = Gateway::new(chain.clone(), workloads.clone(), &chain_id, &provider, max_module_bytes);
+    let mut until = stopped.clone();
+    let (bound, server) = gateway::serve(service, config.listen, async move {
+        let _ = until.wait_for(|stop| *stop).await.is_ok();
+    })
+    .await?;
+    tracing::info!(provider, chain_id, gateway = %bound, endpoint = config.endpoint, offers = config.offer()?, "serving");
+
+    let agent = tokio::spawn(Agent::new(chain, workloads.clone(), settings, serving.clone()).run(stopped));
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let mut agent = agent;
+    let mut server = server;
+    let mut ended = None;
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            result = &mut agent, if ended.is_none() => {
+                ended = Some(result);
+                break;
+            }
+            _ = &mut server, if serving.load(Ordering::Relaxed) => {
+                // Running work goes on and is attested; nothing new is claimed.
+                serving.store(false, Ordering::Relaxed);
+                tracing::error!("the gateway has stopped; no new leases are claimed");
+            }
+        }
+    }
+    tracing::info!("stopping: transactions under way are finished, workloads begin anew at the next start");
+    stop.send_replace(true);
+    let result = match ended {
+        Some(result) => result,
+        None => agent.await,
+    };
+    workloads.stop().await;
+    if serving.load(Ordering::Relaxed) {
+        let _ = server.await.is_ok();
+    }
+    result.context("the loop")?
+}

@@ -1,0 +1,151 @@
+//! Bytes to a transaction. Every byte must mean something known, and mean it in one way only.
+
+use std::collections::BTreeMap;
+
+use prost::{Message, Name};
+use tenure_proto::cosmos::{
+    crypto::secp256k1::PubKey,
+    tx::v1beta1::{AuthInfo, Fee, TxBody, TxRaw},
+};
+use tenure_sdk::{unknown::refuse_unknown_fields, ErasedMsg, Error, MsgRoute, Result};
+use tenure_types::{sdk, Address};
+use tenure_x_auth::PUB_KEY_TYPE_URL;
+
+/// How messages are decoded, by type URL.
+pub(crate) type Routes = BTreeMap<String, MsgRoute>;
+
+/// A decoded transaction. The signed bytes are kept as they came.
+pub(crate) struct Tx {
+    /// As received.
+    pub(crate) raw: TxRaw,
+    /// Decoded `raw.body_bytes`.
+    pub(crate) body: TxBody,
+    /// Decoded `raw.auth_info_bytes`.
+    pub(crate) auth_info: AuthInfo,
+    /// The fee of `auth_info`.
+    pub(crate) fee: Fee,
+    /// The messages of `body`, decoded, with their type URLs.
+    pub(crate) messages: Vec<(String, Box<dyn ErasedMsg>)>,
+    /// Length in bytes.
+    pub(crate) len: usize,
+}
+
+impl Tx {
+    /// Who must sign: the signers of the messages in order, then the fee's payer if it is not among them. Error (invalid address).
+    pub(crate) fn signers(&self) -> Result<Vec<Address>> {
+        let mut signers: Vec<Address> = Vec::new();
+        for (_, message) in &self.messages {
+            for signer in message.signers()? {
+                if !signers.contains(&signer) {
+                    signers.push(signer);
+                }
+            }
+        }
+        if !self.fee.payer.is_empty() {
+            let payer = self
+                .fee
+                .payer
+                .parse()
+                .map_err(|e| Error::from(e).context("fee.payer"))?;
+            if !signers.contains(&payer) {
+                signers.push(payer);
+            }
+        }
+        Ok(signers)
+    }
+
+    /// Gas it asks for.
+    pub(crate) fn gas_wanted(&self) -> u64 {
+        self.fee.gas_limit
+    }
+}
+
+/// Decodes a transaction of at most `max_len` bytes. Errors: too long (21); not a canonical TxRaw, or unknown fields anywhere (2); a message
+/// that the chain does not know (6); an extension option (31); a public key of another kind (8).
+pub(crate) fn decode(routes: &Routes, max_len: u64, bytes: &[u8]) -> Result<Tx> {
+    let len = bytes.len();
+    if u64::try_from(len).map_or(true, |len| len > max_len) {
+        let message = format!("transaction has {len} bytes, the limit is {max_len}: tx too large");
+        return Err(Error::sdk(sdk::TX_TOO_LARGE, message));
+    }
+    let raw: TxRaw = part("TxRaw", bytes)?;
+    // Two encodings of one transaction would have two hashes.
+    if raw.encode_to_vec() != bytes {
+        return Err(Error::sdk(
+            sdk::TX_DECODE,
+            "TxRaw is not in canonical encoding: tx parse error",
+        ));
+    }
+    let body: TxBody = part("TxBody", &raw.body_bytes)?;
+    let auth_info: AuthInfo = part("AuthInfo", &raw.auth_info_bytes)?;
+    if let Some(option) = body
+        .extension_options
+        .first()
+        .or(body.non_critical_extension_options.first())
+    {
+        let message = format!(
+            "extension option {:?} is not known: unknown extension options",
+            option.type_url
+        );
+        return Err(Error::sdk(sdk::UNKNOWN_EXTENSION_OPTIONS, message));
+    }
+    // Only types without an Any inside pass these two checks, so the search for unknown fields cannot be sent into endless depth.
+    let mut messages = Vec::with_capacity(body.messages.len());
+    for (i, any) in body.messages.iter().enumerate() {
+        let route = routes.get(&any.type_url).ok_or_else(|| {
+            let message = format!(
+                "messages[{i}]: message type {:?} is not known: unknown request",
+                any.type_url
+            );
+            Error::sdk(sdk::UNKNOWN_REQUEST, message)
+        })?;
+        let message = (route.decode)(&any.value).map_err(|e| e.context(format!("messages[{i}]")))?;
+        messages.push((any.type_url.clone(), message));
+    }
+    for (i, info) in auth_info.signer_infos.iter().enumerate() {
+        if let Some(key) = info.public_key.as_ref().filter(|key| key.type_url != PUB_KEY_TYPE_URL) {
+            let message = format!(
+                "signer_infos[{i}].public_key is {:?}, only {PUB_KEY_TYPE_URL:?} is supported: invalid pubkey",
+                key.type_url
+            );
+            return Err(Error::sdk(sdk::INVALID_PUBKEY, message));
+        }
+    }
+    refuse_unknown(&body, &raw.body_bytes)?;
+    for any in &body.messages {
+        refuse_unknown_fields(any.type_url.trim_start_matches('/'), &any.value)?;
+    }
+    refuse_unknown(&auth_info, &raw.auth_info_bytes)?;
+    for key in auth_info
+        .signer_infos
+        .iter()
+        .filter_map(|info| info.public_key.as_ref())
+    {
+        match PubKey::decode(key.value.as_slice()) {
+            Ok(decoded) => refuse_unknown(&decoded, &key.value)?,
+            Err(_) => refuse_unknown_fields(&PubKey::full_name(), &key.value)?,
+        }
+    }
+    let fee = auth_info.fee.clone().unwrap_or_default();
+    Ok(Tx {
+        raw,
+        body,
+        auth_info,
+        fee,
+        messages,
+        len,
+    })
+}
+
+/// Refuses unknown fields. What encodes again to the same bytes has none, because decoding drops them; only other encodings, which are allowed
+/// inside the signed parts, take the slow way over descriptors.
+fn refuse_unknown<M: Message + Name>(decoded: &M, bytes: &[u8]) -> Result<()> {
+    if decoded.encode_to_vec() == bytes {
+        return Ok(());
+    }
+    refuse_unknown_fields(&M::full_name(), bytes)
+}
+
+fn part<M: Message + Default>(name: &str, bytes: &[u8]) -> Result<M> {
+    M::decode(bytes).map_err(|e| Error::sdk(sdk::TX_DECODE, format!("{name}: {e}: tx parse error")))
+}

@@ -1,0 +1,52 @@
+//! What the engine is told about a transaction.
+
+use prost::Message;
+use tendermint_proto::v0_38::abci::{Event as AbciEvent, EventAttribute, ExecTxResult};
+use tenure_proto::{cosmos::base::abci::v1beta1::TxMsgData, Any};
+use tenure_sdk::{Error, Event};
+
+/// An event as ABCI carries it. Every attribute is indexed, as on Cosmos chains.
+pub(crate) fn abci_event(event: Event) -> AbciEvent {
+    let attribute = |(key, value): (&str, String)| EventAttribute {
+        key: key.to_owned(),
+        value,
+        index: true,
+    };
+    AbciEvent {
+        r#type: event.kind.to_owned(),
+        attributes: event.attributes.into_iter().map(attribute).collect(),
+    }
+}
+
+/// Gas as ABCI carries it.
+pub(crate) fn gas(amount: u64) -> i64 {
+    i64::try_from(amount).unwrap_or(i64::MAX)
+}
+
+/// Result of a transaction all of whose messages succeeded.
+pub(crate) fn succeeded(responses: Vec<Any>, gas_wanted: u64, gas_used: u64, events: Vec<Event>) -> ExecTxResult {
+    ExecTxResult {
+        data: TxMsgData {
+            msg_responses: responses,
+        }
+        .encode_to_vec()
+        .into(),
+        gas_wanted: gas(gas_wanted),
+        gas_used: gas(gas_used),
+        events: events.into_iter().map(abci_event).collect(),
+        ..Default::default()
+    }
+}
+
+/// Result of a transaction that failed.
+pub(crate) fn failed(error: &Error, gas_wanted: u64, gas_used: u64, events: Vec<Event>) -> ExecTxResult {
+    ExecTxResult {
+        code: error.code,
+        codespace: error.codespace.to_owned(),
+        log: error.message.clone(),
+        gas_wanted: gas(gas_wanted),
+        gas_used: gas(gas_used),
+        events: events.into_iter().map(abci_event).collect(),
+        ..Default::default()
+    }
+}

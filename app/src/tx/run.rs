@@ -1,0 +1,165 @@
+//! Runs transactions: in a block, for the mempool, to estimate.
+
+use rayon::prelude::*;
+use tendermint_proto::v0_38::abci::ExecTxResult;
+use tenure_proto::cosmos::tx::v1beta1::SimulateResponse;
+use tenure_proto::{
+    cosmos::base::abci::v1beta1::{GasInfo, Result as SimulatedResult},
+    tendermint::abci as plain,
+    Any,
+};
+use tenure_sdk::{Block, Ctx, Error, Event, GasMeter, Mode, Result, State};
+use tenure_x_auth as auth;
+
+use super::{
+    ante::{ante, digest_of, shown_key, Rules},
+    result, Signatures, Tx,
+};
+
+pub(crate) use super::result::failed;
+
+/// What became of a transaction.
+pub(crate) struct Outcome {
+    /// For the engine.
+    pub(crate) result: ExecTxResult,
+    /// Whether it paid its fee: false if it changed nothing.
+    pub(crate) paid: bool,
+}
+
+/// Executes a transaction in a block. Error: internal only, the node is broken.
+pub(crate) fn deliver(ctx: &mut Ctx, tx: &Tx, rules: &Rules, signatures: &Signatures) -> Result<Outcome> {
+    let wanted = tx.gas_wanted();
+    ctx.gas = GasMeter::new(wanted);
+    let block_events = std::mem::take(&mut ctx.events);
+    let outcome = match ctx.atomically(|ctx| ante(ctx, tx, rules, signatures, false)) {
+        Err(error) => outside(error).map(|error| {
+            let result = failed(&error, wanted, ctx.gas.used(), Vec::new());
+            Outcome { result, paid: false }
+        }),
+        Ok(()) => {
+            let outcome = ctx.atomically(|ctx| execute(ctx, tx));
+            let events = std::mem::take(&mut ctx.events);
+            let used = ctx.gas.used();
+            match outcome {
+                Ok(responses) => Ok(result::succeeded(responses, wanted, used, events)),
+                // Events of the fee stay, those of the messages are gone with their writes.
+                Err(error) => outside(error).map(|error| failed(&error, wanted, used, events)),
+            }
+            .map(|result| Outcome { result, paid: true })
+        }
+    };
+    ctx.events = block_events;
+    ctx.gas = GasMeter::unlimited();
+    outcome
+}
+
+/// Decides whether a transaction may wait in the mempool. `trusted`: its signatures were good before.
+pub(crate) fn check(ctx: &mut Ctx, tx: &Tx, rules: &Rules, signatures: &Signatures, trusted: bool) -> ExecTxResult {
+    ctx.gas = GasMeter::new(tx.gas_wanted());
+    ctx.events.clear();
+    let outcome = ctx.atomically(|ctx| ante(ctx, tx, rules, signatures, trusted));
+    let (wanted, used) = (tx.gas_wanted(), ctx.gas.used());
+    let events = std::mem::take(&mut ctx.events);
+    match outcome {
+        Ok(()) => ExecTxResult {
+            data: Default::default(),
+            ..result::succeeded(Vec::new(), wanted, used, events)
+        },
+        Err(error) => failed(&error, wanted, used, events),
+    }
+}
+
+/// Executes a transaction on a scratch state to learn its gas. A missing signature, key or fee is tolerated.
+pub(crate) fn simulate(ctx: &mut Ctx, tx: &Tx, rules: &Rules, signatures: &Signatures) -> Result<SimulateResponse> {
+    let limit = rules.chain.max_block_gas;
+    ctx.gas = GasMeter::new(limit);
+    ante(ctx, tx, rules, signatures, false)?;
+    let responses = execute(ctx, tx)?;
+    let gas_info = GasInfo {
+        gas_wanted: tx.gas_wanted(),
+        gas_used: ctx.gas.used(),
+    };
+    let events = std::mem::take(&mut ctx.events).into_iter().map(plain_event).collect();
+    let result = SimulatedResult {
+        events,
+        msg_responses: responses,
+        ..Default::default()
+    };
+    Ok(SimulateResponse {
+        gas_info: Some(gas_info),
+        result: Some(result),
+    })
+}
+
+/// Verifies in parallel the signatures of transactions that are about to be executed, so that execution finds them in the cache. What cannot
+/// be judged yet, because the account is made in the same block, is left to execution.
+pub(crate) fn verify_ahead(state: &State, block: &Block, txs: &[Result<Tx>], signatures: &Signatures) {
+    let ctx = || Ctx::new(state.clone(), block.clone(), Mode::Query);
+    txs.par_iter().with_min_len(8).for_each_init(ctx, |ctx, tx| {
+        if let Ok(tx) = tx {
+            verify_one(ctx, tx, signatures);
+        }
+    });
+}
+
+fn verify_one(ctx: &mut Ctx, tx: &Tx, signatures: &Signatures) {
+    let Ok(signers) = tx.signers() else { return };
+    for ((signer, info), signature) in signers.iter().zip(&tx.auth_info.signer_infos).zip(&tx.raw.signatures) {
+        let Ok(Some(account)) = auth::account(ctx, signer) else {
+            continue;
+        };
+        let key = match auth::pub_key_of(&account) {
+            Ok(None) => shown_key(info).ok().flatten(),
+            Ok(known) => known,
+            Err(_) => None,
+        };
+        if let Some(compressed) = key {
+            let digest = digest_of(tx, &ctx.block.chain_id, account.account_number);
+            signatures.check(digest, &compressed, signature);
+        }
+    }
+}
+
+/// Runs the messages. Their events carry the message's index, as on Cosmos chains.
+fn execute(ctx: &mut Ctx, tx: &Tx) -> Result<Vec<Any>> {
+    let mut responses = Vec::with_capacity(tx.messages.len());
+    for (i, (type_url, message)) in tx.messages.iter().enumerate() {
+        let first = ctx.events.len();
+        let sender = message.signers()?.first().map(ToString::to_string).unwrap_or_default();
+        // "/cosmos.bank.v1beta1.MsgSend" is of the module "bank".
+        let module = type_url.split('.').nth(1).unwrap_or_default().to_owned();
+        ctx.emit(
+            "message",
+            [("action", type_url.clone()), ("sender", sender), ("module", module)],
+        );
+        let response = message
+            .execute(ctx)
+            .map_err(|e| e.context(format!("failed to execute message; message index: {i}")))?;
+        for event in ctx.events.iter_mut().skip(first) {
+            event.attributes.push(("msg_index", i.to_string()));
+        }
+        responses.push(response);
+    }
+    Ok(responses)
+}
+
+/// An error that is the sender's. Error: the node is broken.
+fn outside(error: Error) -> Result<Error> {
+    if error.is_internal() {
+        Err(error)
+    } else {
+        Ok(error)
+    }
+}
+
+fn plain_event(event: Event) -> plain::Event {
+    let attribute = |(key, value): (&str, String)| plain::EventAttribute {
+        key: key.to_owned(),
+        value,
+        index: true,
+    };
+    plain::Event {
+        r#type: event.kind.to_owned(),
+        attributes: event.attributes.into_iter().map(attribute).collect(),
+    }
+}

@@ -1,0 +1,145 @@
+//! PrepareProposal and ProcessProposal.
+
+use tendermint_abci::Application;
+use tendermint_proto::v0_38::abci::{
+    response_process_proposal::ProposalStatus, RequestPrepareProposal, RequestProcessProposal,
+};
+
+use crate::{
+    chain::{timestamp, Chain},
+    market::{attest, register},
+    world::{draft, send, tx, World},
+};
+
+fn prepare(chain: &Chain, txs: &[Vec<u8>], max_tx_bytes: i64) -> Vec<Vec<u8>> {
+    let request = RequestPrepareProposal {
+        max_tx_bytes,
+        txs: txs.iter().map(|tx| tx.clone().into()).collect(),
+        height: (chain.height + 1) as i64,
+        time: timestamp(chain.time_ms + 1_000),
+        ..Default::default()
+    };
+    chain
+        .app
+        .prepare_proposal(request)
+        .txs
+        .iter()
+        .map(|tx| tx.to_vec())
+        .collect()
+}
+
+fn accepted(chain: &Chain, txs: &[Vec<u8>]) -> bool {
+    let request = RequestProcessProposal {
+        txs: txs.iter().map(|tx| tx.clone().into()).collect(),
+        height: (chain.height + 1) as i64,
+        time: timestamp(chain.time_ms + 1_000),
+        ..Default::default()
+    };
+    chain.app.process_proposal(request).status == ProposalStatus::Accept as i32
+}
+
+#[test]
+fn whatever_is_proposed_is_accepted_fits_and_pays() {
+    let mut world = World::new(5);
+    let mut chain = Chain::new(&world.app_state());
+    chain.block(1_000, &[]);
+    for _ in 0..20 {
+        let waiting = world.block(&chain);
+        for limit in [0, 500, 1_500, 1 << 20] {
+            let proposed = prepare(&chain, &waiting, limit);
+            let size: usize = proposed.iter().map(|tx| tx.len() + 1 + varint(tx.len())).sum();
+            assert!(size <= limit as usize, "{size} bytes, limit {limit}");
+            assert!(accepted(&chain, &proposed));
+            let results = chain.finalize(1_000, &proposed).tx_results;
+            assert!(
+                results.iter().all(|r| r.events.iter().any(|e| e.r#type == "tx")),
+                "every one pays its fee"
+            );
+        }
+        let proposed = prepare(&chain, &waiting, 1 << 20);
+        chain.block(1_000, &proposed);
+    }
+}
+
+fn varint(n: usize) -> usize {
+    prost::length_delimiter_len(n)
+}
+
+#[test]
+fn gas_of_a_proposal_fits_a_block() {
+    let world = World::new(5);
+    let mut chain = Chain::new(&world.app_state());
+    chain.block(1_000, &[]);
+    let txs: Vec<_> = world.people[..6]
+        .iter()
+        .map(|person| {
+            let mut draft = draft(&chain, person, vec![send(person, &world.people[0].address, 1)]);
+            draft.fee().gas_limit = 60_000_000;
+            draft.fee().amount[0].amount = "60000".into();
+            draft.bytes(&[person])
+        })
+        .collect();
+    let proposed = prepare(&chain, &txs, 1 << 20);
+    assert_eq!(proposed.len(), 3, "3 × 60M fit in 200M");
+    assert!(accepted(&chain, &proposed));
+    assert!(!accepted(&chain, &txs), "6 × 60M do not");
+    // Should the validators have decided on it all the same, the block's work stays bounded.
+    let codes: Vec<_> = chain.block(1_000, &txs).tx_results.iter().map(|r| r.code).collect();
+    assert_eq!(codes, [0, 0, 0, 11, 11, 11]);
+}
+
+#[test]
+fn only_malformed_proposals_are_refused() {
+    let world = World::new(5);
+    let mut chain = Chain::new(&world.app_state());
+    chain.block(1_000, &[]);
+    let [alice, bob] = [&world.people[0], &world.people[1]];
+    let good = tx(&chain, alice, vec![send(alice, &bob.address, 1)]);
+    assert!(
+        accepted(&chain, &[good.clone(), good.clone()]),
+        "a transaction that fails is not malformed"
+    );
+    assert!(!accepted(&chain, &[good, vec![1, 2, 3]]));
+    let mut long = draft(&chain, alice, vec![send(alice, &bob.address, 1)]);
+    long.body.memo = "m".repeat(262_144);
+    assert!(!accepted(&chain, &[long.bytes(&[alice])]));
+}
+
+#[test]
+fn attestations_have_a_quarter_of_the_block_to_themselves() {
+    let world = World::new(5);
+    let mut chain = Chain::new(&world.app_state());
+    chain.block(1_000, &[]);
+    let host = &world.people[0];
+    let tx_of_host = tx(&chain, host, vec![register(host)]);
+    assert_eq!(chain.deliver(tx_of_host).code, 0);
+    chain.block(3_000, &[]);
+    let (number, sequence) = host.account(&chain).unwrap();
+    let with = |sequence, message| crate::world::Draft::new(vec![message], &[(host, number, sequence)]).bytes(&[host]);
+    let attestation = attest(&chain, host).unwrap();
+    let flood: Vec<_> = world.people[1..6]
+        .iter()
+        .flat_map(|person| {
+            let (number, first) = person.account(&chain).unwrap();
+            let tx = |i| {
+                crate::world::Draft::new(vec![send(person, &host.address, 1)], &[(person, number, first + i)])
+                    .bytes(&[person])
+            };
+            (0..4).map(tx).collect::<Vec<_>>()
+        })
+        .collect();
+    let limit = flood[0].len() as i64 * 8;
+    // Behind a flood that would fill the block twice, the attestation is in, and first.
+    let mut waiting = flood.clone();
+    waiting.push(with(sequence, attestation.clone()));
+    let proposed = prepare(&chain, &waiting, limit);
+    assert_eq!(proposed.first(), waiting.last());
+    assert!(proposed.len() > 5 && proposed.len() < 9, "{}", proposed.len());
+    // Without one the others have the whole block.
+    assert!(prepare(&chain, &flood, limit).len() >= 7);
+    // The reserve does not reorder what one account sent.
+    let earlier = with(sequence, send(host, &world.people[1].address, 1));
+    let later = with(sequence + 1, attestation);
+    let proposed = prepare(&chain, &[earlier.clone(), later.clone()], limit);
+    assert_eq!(proposed, [earlier, later]);
+}

@@ -1,0 +1,93 @@
+//! What clients are told. Every movement of money has one event with its amount and denom.
+
+use tenure_proto::tenure::escrow::v1::{Account, Payment};
+use tenure_sdk::Ctx;
+use tenure_types::Amount;
+
+use crate::settlement::Settled;
+
+/// Money came in.
+pub(crate) fn deposited(ctx: &mut Ctx, account: &Account, depositor: &str, amount: Amount) {
+    let parts = [
+        ("account", account.id.to_string()),
+        ("depositor", depositor.to_owned()),
+        ("amount", amount.to_string()),
+        ("denom", account.denom.clone()),
+    ];
+    ctx.emit("tenure.escrow.v1.EventDeposited", parts);
+}
+
+/// Money went back to who had paid it in.
+pub(crate) fn refunded(ctx: &mut Ctx, account: &Account, depositor: &str, amount: Amount) {
+    let parts = [
+        ("account", account.id.to_string()),
+        ("depositor", depositor.to_owned()),
+        ("amount", amount.to_string()),
+        ("denom", account.denom.clone()),
+    ];
+    ctx.emit("tenure.escrow.v1.EventRefunded", parts);
+}
+
+/// Attested time was paid for: `gross` left the account, `take` of it went to the protocol, `net` is the provider's to withdraw.
+pub(crate) fn settled(ctx: &mut Ctx, account: &Account, payment: &Payment, settled: &Settled) {
+    let parts = [
+        ("account", account.id.to_string()),
+        ("lease", payment.lease_id.to_string()),
+        ("provider", payment.provider.clone()),
+        ("gross", settled.gross.to_string()),
+        ("take", settled.take.to_string()),
+        ("net", settled.net.to_string()),
+        ("denom", account.denom.clone()),
+        ("settled_to_ms", payment.settled_to_ms.to_string()),
+    ];
+    ctx.emit("tenure.escrow.v1.EventSettled", parts);
+}
+
+/// Earnings reached the provider.
+pub(crate) fn paid_out(ctx: &mut Ctx, account: &Account, payment: &Payment, amount: Amount) {
+    let parts = [
+        ("account", account.id.to_string()),
+        ("lease", payment.lease_id.to_string()),
+        ("provider", payment.provider.clone()),
+        ("amount", amount.to_string()),
+        ("denom", account.denom.clone()),
+    ];
+    ctx.emit("tenure.escrow.v1.EventPaidOut", parts);
+}
+
+/// From an instant on a payment accrues at another rate; 0 is a pause, an exhaustion or the end.
+pub(crate) fn rate_changed(ctx: &mut Ctx, payment: &Payment, from_ms: u64, rate: u64) {
+    let parts = [
+        ("account", payment.account_id),
+        ("lease", payment.lease_id),
+        ("from_ms", from_ms),
+        ("rate", rate),
+    ];
+    ctx.emit("tenure.escrow.v1.EventRateChanged", parts);
+}
+
+/// An epoch is not paid for, whatever its outcome.
+pub(crate) fn excepted(ctx: &mut Ctx, payment: &Payment, from_ms: u64, to_ms: u64) {
+    let parts = [
+        ("account", payment.account_id),
+        ("lease", payment.lease_id),
+        ("from_ms", from_ms),
+        ("to_ms", to_ms),
+    ];
+    ctx.emit("tenure.escrow.v1.EventExcepted", parts);
+}
+
+/// An account's money ran out.
+pub(crate) fn exhausted(ctx: &mut Ctx, account: &Account) {
+    let parts = [
+        ("account", account.id),
+        ("at_ms", account.exhausted_at_ms),
+        ("grace_ends_ms", account.grace_ends_ms),
+    ];
+    ctx.emit("tenure.escrow.v1.EventExhausted", parts);
+}
+
+/// An account closed for good.
+pub(crate) fn closed(ctx: &mut Ctx, account: &Account) {
+    ctx.emit("tenure.escrow.v1.EventAccountClosed", [("account", account.id)]);
+}

@@ -1,0 +1,85 @@
+//! What a provider may and can take on.
+
+use tenure_proto::tenure::{
+    market::v1::{Lease, LeaseState},
+    provider::v1::{Provider, ProviderStatus},
+};
+use tenure_sdk::{derived::prefix_end, Ctx, Result};
+use tenure_types::{Address, Resources};
+
+use crate::{
+    derive::{prefix, CLOSING_LEASES, DUE_LEASES_OF, RUNNING_LEASES_OF},
+    errors::MarketError,
+    keys::id_of,
+    lifecycle::{defaulted_at, lease},
+    state::{resources, stored_lease},
+};
+
+/// Capacity that no lease holds. Error (internal): more is reserved than there is.
+pub(crate) fn free(provider: &Provider) -> Result<Resources> {
+    resources(provider.capacity.as_ref())
+        .minus(resources(provider.reserved.as_ref()))
+        .map_err(|e| tenure_sdk::Error::internal(format!("provider {}: {e}", provider.owner)))
+}
+
+/// The provider, if it may take leases now: active, bonded, and with no default to be worked off. Error: it may not; says why.
+pub(crate) fn require_takes_leases(ctx: &mut Ctx, owner: &Address) -> Result<Provider> {
+    end_due_leases(ctx, owner)?;
+    let provider = tenure_x_provider::load(ctx, owner)?;
+    let refuse = |why: String| {
+        Err(MarketError::ProviderNotActive {
+            provider: owner.to_string(),
+            why,
+        }
+        .into())
+    };
+    if provider.status() != ProviderStatus::Active {
+        return refuse(format!(
+            "it is {}",
+            provider.status().as_str_name().trim_start_matches("PROVIDER_STATUS_")
+        ));
+    }
+    match defaulted_at(ctx, owner)? {
+        Some(at_ms) if ends_by_default(ctx, owner, at_ms)? => {
+            refuse(format!("its leases are defaulting as of {at_ms} ms"))
+        }
+        _ if tenure_x_provider::may_take_leases(&provider) => Ok(provider),
+        _ => refuse("it is in default".to_owned()),
+    }
+}
+
+/// Ends what is due among a provider's leases, and finalises what can be. Capacity, the count of open leases and with it the provider's misses
+/// then are what they would be had the queue no lag: whoever reads them to decide about a new lease begins here. (Grace after exhaustion is not
+/// a lease's own and is left to its timer: it may hold capacity a few blocks longer, never money.) One step for each such lease, none if
+/// nothing lags.
+fn end_due_leases(ctx: &mut Ctx, owner: &Address) -> Result<()> {
+    let due = prefix(DUE_LEASES_OF, owner.as_bytes());
+    let now = [due.as_slice(), &ctx.now().saturating_add(1).to_be_bytes()].concat();
+    for (key, height) in ctx.derived_range(&due, Some(&now), false, usize::MAX)? {
+        if id_of(&height)? <= ctx.height() {
+            lease(ctx, id_of(&key)?)?;
+        }
+    }
+    let closing = prefix(CLOSING_LEASES, owner.as_bytes());
+    for (key, _) in ctx.derived_range(&closing, prefix_end(&closing).as_deref(), false, usize::MAX)? {
+        if lease(ctx, id_of(&key)?)?.state() == LeaseState::Closing {
+            // Later ones ended later: their outcomes are open too.
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Whether a default of this instant still has leases to end.
+fn ends_by_default(ctx: &mut Ctx, owner: &Address, at_ms: u64) -> Result<bool> {
+    Ok(first_running(ctx, owner)?.is_some_and(|lease| lease.created_ms <= at_ms))
+}
+
+/// The oldest of a provider's leases that are starting, active or paused, as stored.
+pub(crate) fn first_running(ctx: &mut Ctx, owner: &Address) -> Result<Option<Lease>> {
+    let mine = prefix(RUNNING_LEASES_OF, owner.as_bytes());
+    match ctx.derived_range(&mine, prefix_end(&mine).as_deref(), false, 1)?.pop() {
+        Some((key, _)) => stored_lease(ctx, id_of(&key)?).map(Some),
+        None => Ok(None),
+    }
+}

@@ -1,0 +1,9 @@
+//! The market with the real modules below it, on a chain in memory.
+
+mod genesis;
+mod histories;
+mod lifecycle;
+mod messages;
+mod money;
+mod queries;
+mod world;

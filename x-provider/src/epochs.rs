@@ -1,0 +1,224 @@
+//! Epochs and their outcomes: the grid, W, gaps, misses and defaults.
+//!
+//! Epoch k of a provider is `[offset + k·E, offset + (k+1)·E)`; `offset` spreads the providers' deadlines over time. An epoch may be attested
+//! from its end on until its deadline: grace milliseconds after its end, and grace blocks after the first block at or after its end. Both must
+//! pass, so neither fast blocks nor slow ones cut the provider's time short.
+//!
+//! The height part of a deadline is unknown before the epoch has ended. The record therefore stores `{0, end + grace}` and derives a timer from
+//! it; when that timer fires (it does not if the epoch was attested), the height is looked up in the clock's history: either the deadline has
+//! passed, or the record learns the height and derives its second timer from it. Whether a block handles that timer in time, late, or a message
+//! comes first and runs [`finalise`] itself makes no difference: outcomes depend on the deadlines alone.
+
+use sha2::{Digest, Sha256};
+use tenure_proto::tenure::{
+    base::v1::Deadline as ProtoDeadline,
+    provider::v1::{Gap, Provider},
+};
+use tenure_sdk::{clock, derived::prefix_end, records, records::required, Ctx, Error, Result};
+use tenure_types::{Address, AttestedTime, Deadline, GapSpan, Window};
+
+use crate::{
+    events,
+    keys::{self, NAME},
+    params::{grace, params},
+    state,
+};
+
+/// Offset of an owner's grid: the first 8 bytes of SHA-256 of its address, big-endian, modulo the epoch.
+pub(crate) fn grid_offset(owner: &Address, epoch_ms: u64) -> u64 {
+    let digest = Sha256::digest(owner.as_bytes());
+    let number = digest.first_chunk::<8>().map_or(0, |bytes| u64::from_be_bytes(*bytes));
+    number.checked_rem(epoch_ms).unwrap_or(0)
+}
+
+/// First instant of epoch `k` and first instant after it, capped at the greatest instant.
+pub fn epoch_range(provider: &Provider, k: u64) -> (u64, u64) {
+    let start = |k: u64| {
+        k.saturating_mul(provider.epoch_ms)
+            .saturating_add(provider.grid_offset_ms)
+    };
+    (start(k), start(k.saturating_add(1)))
+}
+
+/// The epoch that holds an instant; 0 for instants before the grid.
+pub fn epoch_of(provider: &Provider, t: u64) -> u64 {
+    t.saturating_sub(provider.grid_offset_ms)
+        .checked_div(provider.epoch_ms)
+        .unwrap_or(0)
+}
+
+/// The deadline of an epoch that has ended by now, with its height part.
+pub(crate) fn deadline(ctx: &mut Ctx, end_ms: u64, grace: Window) -> Result<Deadline> {
+    let ended_at = clock::first_height_at(ctx, end_ms)?.unwrap_or_else(|| ctx.height());
+    Ok(grace.from(ended_at, end_ms))
+}
+
+/// Makes every epoch whose deadline has passed by now final. Error: the provider does not exist.
+pub fn catch_up(ctx: &mut Ctx, owner: &Address) -> Result<()> {
+    state::load(ctx, owner).map(|_| ())
+}
+
+/// A provider's attested time from an instant on, caught up. Error: it does not exist.
+pub fn attested(ctx: &mut Ctx, owner: &Address, from_ms: u64) -> Result<AttestedTime> {
+    let provider = state::load(ctx, owner)?;
+    let prefix = keys::gaps_of(owner);
+    // The last gap that begins at or before the instant may reach over it; all others that matter begin later.
+    let after = keys::gap(owner, from_ms.saturating_add(1));
+    let mut entries = ctx.range(NAME, &prefix, Some(&after), true, 1)?;
+    entries.extend(ctx.range(NAME, &after, prefix_end(&prefix).as_deref(), false, usize::MAX)?);
+    let gaps = entries
+        .iter()
+        .map(|(key, value)| {
+            let gap: Gap = records::decode(NAME, key, value)?;
+            Ok(GapSpan {
+                start_ms: gap.start_ms,
+                end_ms: gap.end_ms,
+                missed_before_ms: gap.missed_before_ms,
+            })
+        })
+        .collect::<Result<_>>()?;
+    Ok(AttestedTime {
+        final_until_ms: provider.final_until_ms,
+        gaps,
+    })
+}
+
+/// Counts a lease that begins. With the first one the timers start; the time since the last lease has passed as missed. Error: the provider
+/// does not exist.
+pub fn open_lease(ctx: &mut Ctx, owner: &Address) -> Result<()> {
+    let mut provider = state::load(ctx, owner)?;
+    if provider.open_leases == 0 {
+        let (boundary, _) = epoch_range(&provider, epoch_of(&provider, ctx.now()));
+        if boundary > provider.final_until_ms {
+            miss_until(ctx, owner, &mut provider, boundary)?;
+        }
+        // "In a row" means while leases were held.
+        provider.consecutive_misses = 0;
+    }
+    provider.open_leases = changed(provider.open_leases.checked_add(1), owner)?;
+    let grace = grace(&params(ctx)?)?;
+    arm(&mut provider, grace);
+    state::save(ctx, owner, &provider)
+}
+
+/// Counts a lease that ended for good. With the last one the timers stop, and a default that was pending has nothing left to end. Error: the
+/// provider does not exist; (internal) it has no open lease.
+pub fn close_lease(ctx: &mut Ctx, owner: &Address) -> Result<()> {
+    let mut provider = state::load(ctx, owner)?;
+    provider.open_leases = changed(provider.open_leases.checked_sub(1), owner)?;
+    if provider.open_leases == 0 {
+        provider.next_deadline = None;
+        provider.default_at_ms = 0;
+        provider.consecutive_misses = 0;
+    }
+    state::save(ctx, owner, &provider)
+}
+
+/// Says that the market has ended the leases that had to default. Error: the provider does not exist.
+pub fn clear_default(ctx: &mut Ctx, owner: &Address) -> Result<()> {
+    let mut provider = state::load(ctx, owner)?;
+    provider.default_at_ms = 0;
+    provider.consecutive_misses = 0;
+    state::save(ctx, owner, &provider)
+}
+
+/// Makes every epoch whose deadline has passed by now final; whether anything changed. In closed form: the deadlines' parts both grow with the
+/// epoch, so the last epoch that has passed is found by bisection, and the result is that of going one by one.
+pub(crate) fn finalise(ctx: &mut Ctx, owner: &Address, provider: &mut Provider) -> Result<bool> {
+    let Some(next) = provider.next_deadline else {
+        return Ok(false);
+    };
+    if ctx.now() < next.ms {
+        return Ok(false);
+    }
+    if next.height > ctx.height() {
+        return Ok(false);
+    }
+    let params = params(ctx)?;
+    let grace = grace(&params)?;
+    let (w, epoch_ms) = (provider.final_until_ms, provider.epoch_ms);
+    let past = ctx.now().saturating_sub(next.ms).checked_div(epoch_ms).unwrap_or(0);
+    // `passed` epochs from W on are known to be over, no more than `most` can be: their instants have not passed.
+    let (mut passed, mut most) = (u64::from(next.height > 0), past.saturating_add(1));
+    let end_of = |n: u64| w.saturating_add(n.saturating_mul(epoch_ms));
+    while passed < most {
+        // The upper middle: with no lag this asks once, for the one epoch.
+        let middle = most.saturating_sub(most.saturating_sub(passed) / 2);
+        if deadline(ctx, end_of(middle), grace)?.height <= ctx.height() {
+            passed = middle;
+        } else {
+            most = middle.saturating_sub(1);
+        }
+    }
+    if passed == 0 {
+        let height = deadline(ctx, end_of(1), grace)?.height;
+        provider.next_deadline = Some(ProtoDeadline { height, ms: next.ms });
+        return Ok(true);
+    }
+    let until = end_of(passed);
+    let before = provider.consecutive_misses;
+    provider.missed_epochs = provider.missed_epochs.saturating_add(passed);
+    provider.consecutive_misses = before.saturating_add(u32::try_from(passed).unwrap_or(u32::MAX));
+    miss_until(ctx, owner, provider, until)?;
+    events::missed(ctx, provider, w, until);
+    let limit = params.default_after_misses;
+    if before < limit && limit <= provider.consecutive_misses && provider.default_at_ms == 0 {
+        // Dated at the deadline of the epoch that was one too many.
+        let misses = u64::from(limit.saturating_sub(before));
+        provider.default_at_ms = end_of(misses).saturating_add(grace.ms);
+        events::defaulted(ctx, provider);
+    }
+    arm(provider, grace);
+    // The next epoch's instant may have passed while its height has not: the record then says so at once, as if its timer had fired.
+    if provider.next_deadline.is_some_and(|d| d.ms <= ctx.now()) {
+        let next = deadline(ctx, until.saturating_add(epoch_ms), grace)?;
+        provider.next_deadline = Some(ProtoDeadline {
+            height: next.height,
+            ms: next.ms,
+        });
+    }
+    Ok(true)
+}
+
+/// Moves W to `until`, all of it missed: lengthens the last gap if it ends at W, or begins a new one.
+pub(crate) fn miss_until(ctx: &mut Ctx, owner: &Address, provider: &mut Provider, until: u64) -> Result<()> {
+    let from = provider.final_until_ms;
+    let last = match provider.last_gap_start_ms {
+        0 => None,
+        start => Some(required(
+            ctx.load::<Gap>(NAME, &keys::gap(owner, start))?,
+            "provider's last gap",
+        )?),
+    };
+    let gap = match last.filter(|gap| gap.end_ms == from) {
+        Some(gap) => Gap { end_ms: until, ..gap },
+        None => Gap {
+            provider: provider.owner.clone(),
+            start_ms: from,
+            end_ms: until,
+            missed_before_ms: provider.missed_total_ms,
+        },
+    };
+    let missed = changed(until.checked_sub(from), owner)?;
+    provider.missed_total_ms = changed(provider.missed_total_ms.checked_add(missed), owner)?;
+    provider.last_gap_start_ms = gap.start_ms;
+    provider.final_until_ms = until;
+    ctx.save(NAME, &keys::gap(owner, gap.start_ms), &gap)
+}
+
+/// Sets the deadline of the epoch that begins at W, unless it is set: afresh after W moved, never while no lease is open.
+pub(crate) fn arm(provider: &mut Provider, grace: Window) {
+    let ms = provider
+        .final_until_ms
+        .saturating_add(provider.epoch_ms)
+        .saturating_add(grace.ms);
+    provider.next_deadline = match provider.next_deadline {
+        _ if provider.open_leases == 0 => None,
+        Some(same) if same.ms == ms => Some(same),
+        _ => Some(ProtoDeadline { height: 0, ms }),
+    };
+}
+
+fn changed<T>(value: Option<T>, owner: &Address) -> Result<T> {
+    value.ok_or_else(|| Error::internal(format!("provider {owner}: a counter left its range")))
+}

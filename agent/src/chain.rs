@@ -56,20 +56,11 @@ impl Node {
     }
 }
 
-/// Whether an error says that the thing asked for does not exist. Modules say it in their own codespace, which gRPC has no code for.
-pub fn is_absent(error: &Error) -> bool {
-    match error {
-        Error::NotFound(_) => true,
-        Error::Server { message, .. } => message.contains("does not exist"),
-        _ => false,
-    }
-}
-
 /// What is not there is no error here.
 pub fn optional<T>(result: Result<T>) -> Result<Option<T>> {
     match result {
         Ok(value) => Ok(Some(value)),
-        Err(error) if is_absent(&error) => Ok(None),
+        Err(Error::NotFound(_)) => Ok(None),
         Err(error) => Err(error),
     }
 }

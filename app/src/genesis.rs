@@ -49,8 +49,8 @@ pub fn default_app_state(profile: Profile, balances: &[(Address, Coin)]) -> Resu
     let mut state = Map::new();
     let mut chain = clock::default_params();
     if profile == Profile::Fast {
-        // Less than an epoch: a pause of the process cannot make a provider miss one before it can attest.
-        chain.max_block_gap_ms = 2_000;
+        // Less than the grace: a pause of the process cannot make a provider miss an epoch before it can attest.
+        chain.max_block_gap_ms = 1_500;
     }
     state.insert(
         clock::NAME.to_owned(),
@@ -136,6 +136,21 @@ pub fn validate(chain_id: &str, genesis_ms: u64, app_state: &Value) -> Result<()
     init(&mut ctx, modules(), bytes.as_bytes())
 }
 
+/// Rules between the sections of two modules.
+fn check_across_modules(ctx: &mut Ctx) -> Result<()> {
+    let gap_ms = clock::params(ctx)?.max_block_gap_ms;
+    let grace_ms = provider::params(ctx)?.grace.unwrap_or_default().ms;
+    if grace_ms > gap_ms {
+        return Ok(());
+    }
+    Err(Error::sdk(
+        sdk::INVALID_REQUEST,
+        format!(
+            "app_state.provider.params.grace.ms is {grace_ms}, must exceed app_state.chain.params.max_block_gap_ms ({gap_ms}): otherwise one              late block could end an epoch's attestation window before anybody could use it"
+        ),
+    ))
+}
+
 /// Writes the first state. Errors name the section or the field.
 pub(crate) fn init(ctx: &mut Ctx, modules: &[&dyn Module], app_state: &[u8]) -> Result<()> {
     let refused = |message: String| Error::sdk(sdk::INVALID_REQUEST, message);
@@ -162,6 +177,7 @@ pub(crate) fn init(ctx: &mut Ctx, modules: &[&dyn Module], app_state: &[u8]) -> 
             .init_genesis(ctx, section)
             .map_err(|e| e.context(format!("app_state.{}", module.name())))?;
     }
+    check_across_modules(ctx)?;
     for module in modules {
         module
             .invariants(ctx)

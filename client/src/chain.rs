@@ -20,7 +20,7 @@ use tenure_proto::{
         market::v1 as market,
         provider::v1 as provider,
     },
-    type_url,
+    type_url, Any,
 };
 use tenure_types::BASE_DENOM;
 use tonic::{
@@ -49,6 +49,8 @@ const NODE: &str = "the node";
 pub struct Client {
     address: String,
     channel: Channel,
+    /// Height that questions are about; `None` for the latest.
+    height: Option<u64>,
 }
 
 /// Asks once or, as long as the transport fails, several times with growing pauses. Only for questions: they have no effect.
@@ -110,6 +112,17 @@ fn timed<T>(message: T) -> Request<T> {
     request
 }
 
+/// Metadata that names the height a question is about, as the Cosmos SDK has it.
+const HEIGHT_HEADER: &str = "x-cosmos-block-height";
+
+fn timed_at<T>(message: T, height: Option<u64>) -> Request<T> {
+    let mut request = timed(message);
+    if let Some(height) = height {
+        request.metadata_mut().insert(HEIGHT_HEADER, height.into());
+    }
+    request
+}
+
 fn present<T>(value: Option<T>, field: &str) -> Result<T> {
     value.ok_or_else(|| Error::Malformed {
         what: NODE,
@@ -117,11 +130,29 @@ fn present<T>(value: Option<T>, field: &str) -> Result<T> {
     })
 }
 
+/// An account of either kind, and its module's name if it is a module's.
+fn decode_account(wrapped: &Any) -> Result<(BaseAccount, Option<String>)> {
+    let malformed = |detail: String| Error::Malformed { what: NODE, detail };
+    let decoded = |e: prost::DecodeError| malformed(format!("account: {e}"));
+    if wrapped.type_url == type_url::<BaseAccount>() {
+        let account = BaseAccount::decode(wrapped.value.as_slice()).map_err(decoded)?;
+        Ok((account, None))
+    } else if wrapped.type_url == type_url::<ModuleAccount>() {
+        let module = ModuleAccount::decode(wrapped.value.as_slice()).map_err(decoded)?;
+        Ok((present(module.base_account, "account.base_account")?, Some(module.name)))
+    } else {
+        Err(malformed(format!(
+            "account has the type {:?}, which this client does not know",
+            wrapped.type_url
+        )))
+    }
+}
+
 macro_rules! query {
     ($self:ident, $client:path, $method:ident, $request:expr) => {{
         let request = $request;
         ask(NODE, &$self.address, || {
-            let request = timed(request.clone());
+            let request = timed_at(request.clone(), $self.height);
             let mut client = <$client>::new($self.channel.clone());
             async move { client.$method(request).await }
         })
@@ -163,7 +194,16 @@ impl Client {
         Ok(Self {
             channel: channel(NODE, &address)?,
             address,
+            height: None,
         })
+    }
+
+    /// The same client asking about one height, which the node answers for its last few.
+    pub fn at(&self, height: u64) -> Self {
+        Self {
+            height: Some(height),
+            ..self.clone()
+        }
     }
 
     /// The node's address.
@@ -198,20 +238,32 @@ impl Client {
             address: address.to_owned(),
         };
         let response = query!(self, auth::query_client::QueryClient<Channel>, account, request)?;
-        let wrapped = present(response.account, "account")?;
-        let malformed = |detail: String| Error::Malformed { what: NODE, detail };
-        if wrapped.type_url == type_url::<BaseAccount>() {
-            BaseAccount::decode(wrapped.value.as_slice()).map_err(|e| malformed(format!("account: {e}")))
-        } else if wrapped.type_url == type_url::<ModuleAccount>() {
-            let module =
-                ModuleAccount::decode(wrapped.value.as_slice()).map_err(|e| malformed(format!("account: {e}")))?;
-            present(module.base_account, "account.base_account")
-        } else {
-            Err(malformed(format!(
-                "account has the type {:?}, which this client does not know",
-                wrapped.type_url
-            )))
-        }
+        Ok(decode_account(&present(response.account, "account")?)?.0)
+    }
+
+    /// Every account's address in order, with its module's name if it is a module's.
+    pub async fn accounts(&self) -> Result<Vec<(String, Option<String>)>> {
+        let all: Result<Vec<Any>> = pages!(self, auth::query_client::QueryClient<Channel>, accounts, accounts, pagination =>
+            auth::QueryAccountsRequest { pagination });
+        all?.iter()
+            .map(|wrapped| {
+                let (account, name) = decode_account(wrapped)?;
+                Ok((account.address, name))
+            })
+            .collect()
+    }
+
+    /// How much of the chain's own token there is, base units.
+    pub async fn supply(&self) -> Result<u128> {
+        let request = bank::QuerySupplyOfRequest {
+            denom: BASE_DENOM.to_owned(),
+        };
+        let response = query!(self, bank::query_client::QueryClient<Channel>, supply_of, request)?;
+        let coin = present(response.amount, "amount")?;
+        coin.amount.parse().map_err(|_| Error::Malformed {
+            what: NODE,
+            detail: format!("supply {:?}", coin.amount),
+        })
     }
 
     /// What an account holds of the chain's own token, base units.

@@ -23,6 +23,7 @@ pub mod score;
 pub mod sealed;
 pub mod sender;
 pub mod sequence;
+pub mod sheet;
 pub mod tx;
 pub mod units;
 

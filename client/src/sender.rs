@@ -295,7 +295,7 @@ impl Shared {
         });
         let reply = match self.client.broadcast(signed.bytes.clone()).await {
             Ok(response) if response.code == 0 => Reply::Accepted,
-            Ok(response) if response.codespace == "sdk" && response.code == sdk::TX_IN_MEMPOOL => Reply::Accepted,
+            Ok(response) if response.codespace == "sdk" && response.code == sdk::TX_IN_MEMPOOL => Reply::Known,
             Ok(response) => {
                 let reply = match parse_mismatch(&response.raw_log) {
                     Some((expected, _)) if response.codespace == "sdk" && response.code == sdk::WRONG_SEQUENCE => {
@@ -314,7 +314,7 @@ impl Shared {
                 Reply::Lost
             }
             // An engine's cache of seen transactions: the bytes are in its mempool or were in a block.
-            Err(Error::Server { message, .. }) if message.contains("already exists in cache") => Reply::Accepted,
+            Err(Error::Server { message, .. }) if message.contains("already exists in cache") => Reply::Known,
             Err(Error::Server { message, .. }) => {
                 refusal.log = message;
                 Reply::Refused

@@ -7,8 +7,10 @@
 /// What the node said to a broadcast.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reply {
-    /// In the mempool, now or already.
+    /// Taken into the mempool.
     Accepted,
+    /// The node has these very bytes already.
+    Known,
     /// `account sequence mismatch`: the account's next sequence, with what waits in the mempool, is this.
     Mismatch {
         /// The sequence it would take.
@@ -78,6 +80,9 @@ impl Attempt {
     pub fn replied(&mut self, reply: &Reply) -> Next {
         match reply {
             Reply::Accepted => Next::Wait,
+            Reply::Known if self.maybe_sent => Next::Wait,
+            // Signatures are deterministic: another process of the account sent the same messages with this sequence. Those are its own.
+            Reply::Known => self.sign(self.sequence.saturating_add(1)),
             // A refusal of bytes that an earlier, lost broadcast may have delivered says nothing about that delivery: it may be included
             // already, and what it did may be the reason of the refusal.
             Reply::Refused | Reply::Mismatch { .. } if self.maybe_sent => Next::LookUp,
@@ -223,6 +228,16 @@ mod tests {
         assert_eq!(replaced.replied(&Reply::Refused), Next::Refuse);
     }
 
+    #[test]
+    fn the_same_bytes_of_another_process_are_not_ours() {
+        let mut twin = Attempt::new(5);
+        assert_eq!(twin.replied(&Reply::Known), Next::Sign { sequence: 6 });
+        assert_eq!(twin.replied(&Reply::Accepted), Next::Wait);
+        let mut ours = Attempt::new(5);
+        assert_eq!(ours.replied(&Reply::Lost), Next::Resend);
+        assert_eq!(ours.replied(&Reply::Known), Next::Wait);
+    }
+
     /// A chain with one account: a mempool, blocks, and a network that may lose a request or an answer.
     #[derive(Default)]
     struct Model {
@@ -240,7 +255,7 @@ mod tests {
 
         fn broadcast(&mut self, sequence: u64, id: u32) -> Reply {
             if self.remembers && self.mempool.contains(&(sequence, id)) {
-                return Reply::Accepted;
+                return Reply::Known;
             }
             if sequence != self.expected() {
                 return Reply::Mismatch {

@@ -84,7 +84,8 @@ pub fn advance(ctx: &mut Ctx, height: u64, header_ms: u64) -> Result<u64> {
 /// The first height whose live time is at or after an instant; `None` while there is none. An instant before the kept history gives the
 /// oldest height kept.
 pub fn first_height_at(ctx: &mut Ctx, instant_ms: u64) -> Result<Option<u64>> {
-    let height = ctx.height();
+    // Not the context's height: a simulated block has no entry of its own yet.
+    let height = clock(ctx)?.height;
     let kept = params(ctx)?.clock_history_blocks;
     let (mut low, mut high) = (
         height.saturating_sub(kept).saturating_add(1).max(1),

@@ -9,18 +9,15 @@ use tenure_types::{Error, Result};
 
 use crate::derived::{DeriveTable, Derived};
 
+/// Records of a range as they come.
+pub type Records<'a> = Box<dyn Iterator<Item = Result<(Vec<u8>, Vec<u8>)>> + 'a>;
+
 /// Committed records, as of one height. `tenure_store::View` is one; tests use an empty one.
 pub trait Base: Send + Sync {
     /// The record at a key of a module's store.
     fn get(&self, store: &'static str, key: &[u8]) -> Result<Option<Vec<u8>>>;
     /// Records of a module's store with `from <= key` and, if given, `key < to`, in byte order or in reverse.
-    fn range<'a>(
-        &'a self,
-        store: &'static str,
-        from: &[u8],
-        to: Option<&[u8]>,
-        reverse: bool,
-    ) -> Box<dyn Iterator<Item = Result<(Vec<u8>, Vec<u8>)>> + 'a>;
+    fn range<'a>(&'a self, store: &'static str, from: &[u8], to: Option<&[u8]>, reverse: bool) -> Records<'a>;
 }
 
 impl Base for tenure_store::View {
@@ -28,13 +25,7 @@ impl Base for tenure_store::View {
         tenure_store::View::get(self, store, key).map_err(|e| Error::internal(e.to_string()))
     }
 
-    fn range<'a>(
-        &'a self,
-        store: &'static str,
-        from: &[u8],
-        to: Option<&[u8]>,
-        reverse: bool,
-    ) -> Box<dyn Iterator<Item = Result<(Vec<u8>, Vec<u8>)>> + 'a> {
+    fn range<'a>(&'a self, store: &'static str, from: &[u8], to: Option<&[u8]>, reverse: bool) -> Records<'a> {
         Box::new(
             tenure_store::View::range(self, store, from, to, reverse)
                 .map(|entry| entry.map_err(|e| Error::internal(e.to_string()))),

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, ops::Bound, sync::Arc};
 
 use tenure_types::Result;
 
-use crate::{clock, json, state::Base, Block, Committed, Ctx, DeriveTable, DerivedMap, Mode, Module, State};
+use crate::{clock, json, state::{Base, Records}, Block, Committed, Ctx, DeriveTable, DerivedMap, Mode, Module, State};
 
 /// Records in a map.
 #[derive(Clone, Default)]
@@ -15,13 +15,7 @@ impl Base for MapBase {
         Ok(self.0.get(&(store, key.to_vec())).cloned())
     }
 
-    fn range<'a>(
-        &'a self,
-        store: &'static str,
-        from: &[u8],
-        to: Option<&[u8]>,
-        reverse: bool,
-    ) -> Box<dyn Iterator<Item = Result<(Vec<u8>, Vec<u8>)>> + 'a> {
+    fn range<'a>(&'a self, store: &'static str, from: &[u8], to: Option<&[u8]>, reverse: bool) -> Records<'a> {
         let to = to.map(<[u8]>::to_vec);
         let all = self
             .0

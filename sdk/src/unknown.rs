@@ -9,20 +9,31 @@ use tenure_types::{sdk, Error, Result};
 /// Refuses unknown fields anywhere in an encoded message, `google.protobuf.Any` values of known types included. Error (tx decode): names the
 /// message and the field number; or the bytes do not decode.
 pub fn refuse_unknown_fields(type_name: &str, bytes: &[u8]) -> Result<()> {
+    refuse(type_name, bytes, 0)
+}
+
+/// How deep messages may lie inside `google.protobuf.Any` inside each other: prost's own limit ends at an `Any`, whose value is only bytes.
+const MAX_ANY_DEPTH: u32 = 8;
+
+fn refuse(type_name: &str, bytes: &[u8], depth: u32) -> Result<()> {
+    if depth > MAX_ANY_DEPTH {
+        let message = format!("{type_name} lies inside more than {MAX_ANY_DEPTH} google.protobuf.Any");
+        return Err(Error::sdk(sdk::TX_DECODE, message));
+    }
     let descriptor = tenure_proto::pool()
         .get_message_by_name(type_name)
         .ok_or_else(|| Error::sdk(sdk::UNKNOWN_REQUEST, format!("message type {type_name:?} is not known")))?;
-    check(descriptor, bytes)
+    check(descriptor, bytes, depth)
 }
 
-fn check(descriptor: MessageDescriptor, bytes: &[u8]) -> Result<()> {
+fn check(descriptor: MessageDescriptor, bytes: &[u8], depth: u32) -> Result<()> {
     let name = descriptor.full_name().to_owned();
     let message = DynamicMessage::decode(descriptor, bytes)
         .map_err(|e| Error::sdk(sdk::TX_DECODE, format!("{name} does not decode: {e}")))?;
-    walk(&message)
+    walk(&message, depth)
 }
 
-fn walk(message: &DynamicMessage) -> Result<()> {
+fn walk(message: &DynamicMessage, depth: u32) -> Result<()> {
     let descriptor = message.descriptor();
     if let Some(field) = message.unknown_fields().next() {
         return Err(Error::sdk(
@@ -36,18 +47,18 @@ fn walk(message: &DynamicMessage) -> Result<()> {
             let type_name = url
                 .strip_prefix('/')
                 .ok_or_else(|| Error::sdk(sdk::TX_DECODE, format!("type URL {url:?} must begin with a slash")))?;
-            return refuse_unknown_fields(type_name, &bytes);
+            return refuse(type_name, &bytes, depth.saturating_add(1));
         }
         return Ok(());
     }
     for (field, value) in message.fields() {
         if matches!(field.kind(), Kind::Message(_)) {
             match value {
-                Value::Message(inner) => walk(inner)?,
+                Value::Message(inner) => walk(inner, depth)?,
                 Value::List(items) => {
                     for item in items {
                         if let Value::Message(inner) = item {
-                            walk(inner)?;
+                            walk(inner, depth)?;
                         }
                     }
                 }
@@ -67,6 +78,19 @@ mod tests {
     };
 
     use super::*;
+
+    #[test]
+    fn any_inside_any_has_a_depth_limit() {
+        let nested = |levels: usize| {
+            let mut message = any(&MsgSend::default());
+            for _ in 0..levels {
+                message = any(&TxBody { messages: vec![message], ..Default::default() });
+            }
+            refuse_unknown_fields("google.protobuf.Any", &message.encode_to_vec())
+        };
+        assert_eq!(nested(6), Ok(()));
+        assert!(nested(5_000).is_err_and(|e| e.message.contains("more than 8")));
+    }
 
     #[test]
     fn an_unknown_field_is_refused_at_any_depth() {

@@ -10,7 +10,6 @@ use tenure_types::coin::display_base;
 use super::{account, Cli, Format};
 use crate::{
     capacity::measure,
-    chain::is_absent,
     config::Config,
     disk::Home,
     runtime::{wasm::WasmRuntime, Runtime},
@@ -236,7 +235,7 @@ async fn chain(report: &mut Report, home: &Path, config: &Config) {
             format!("registered as {:?}", provider.moniker),
             "",
         ),
-        Err(error) if is_absent(&error) => report.add(
+        Err(tenure_client::Error::NotFound(_)) => report.add(
             "provider",
             Verdict::Warn,
             "not registered",

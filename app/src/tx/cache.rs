@@ -34,6 +34,11 @@ impl Signatures {
         }
     }
 
+    /// Whether it remembers anything: if not, verifying ahead of time is of no use.
+    pub(crate) fn remembers(&self) -> bool {
+        self.half > 0
+    }
+
     /// Whether the signature over sign bytes with this SHA-256 is good.
     pub(crate) fn check(&self, digest: [u8; 32], compressed: &[u8; 33], signature: &[u8]) -> bool {
         let key: Key = Sha256::new()

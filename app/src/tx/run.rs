@@ -94,6 +94,9 @@ pub(crate) fn simulate(ctx: &mut Ctx, tx: &Tx, rules: &Rules, signatures: &Signa
 /// Verifies in parallel the signatures of transactions that are about to be executed, so that execution finds them in the cache. What cannot
 /// be judged yet, because the account is made in the same block, is left to execution.
 pub(crate) fn verify_ahead(state: &State, block: &Block, txs: &[Result<Tx>], signatures: &Signatures) {
+    if !signatures.remembers() {
+        return;
+    }
     let ctx = || Ctx::new(state.clone(), block.clone(), Mode::Query);
     txs.par_iter().with_min_len(8).for_each_init(ctx, |ctx, tx| {
         if let Ok(tx) = tx {

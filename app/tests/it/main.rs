@@ -15,7 +15,6 @@ mod fuzz;
 mod genesis;
 mod golden;
 mod market;
-mod measure;
 mod mempool;
 mod peers;
 mod proposals;

@@ -1,6 +1,6 @@
 //! Halts and header times.
 
-use tenure_proto::tenure::chain::v1::{StatusRequest, StatusResponse};
+use tenure_proto::tenure::chain::v1::{ParamsRequest, ParamsResponse, StatusRequest, StatusResponse};
 
 use crate::{chain::Chain, world::World};
 
@@ -18,7 +18,8 @@ fn a_halt_of_two_hours_does_not_exist_for_the_modules() {
     chain.block(1_000, &[]);
     let before = live(&chain);
     chain.block(7_200_000, &[]);
-    let longest = tenure_sdk::clock::default_params().max_block_gap_ms;
+    let rules = chain.query::<ParamsResponse>("/tenure.chain.v1.Query/Params", &ParamsRequest {});
+    let longest = rules.unwrap().params.unwrap().max_block_gap_ms;
     assert_eq!(live(&chain), before + longest, "a halt counts as the longest gap");
     chain.block(1_000, &[]);
     assert_eq!(live(&chain), before + longest + 1_000);

@@ -28,6 +28,8 @@ use crate::grpc::workers::Workers;
 
 /// Gas a gift may use.
 const GAS: u64 = 200_000;
+/// How often one gift's sequence is corrected.
+const CORRECTIONS: u32 = 3;
 /// Most addresses that may wait at a time.
 const MAX_WAITING: usize = 10_000;
 /// Micro-units of a price in one unit.
@@ -191,8 +193,8 @@ impl Inner {
         ))
     }
 
-    /// Sends one gift. A wrong sequence (somebody else used the key, or transfers fell out of the mempool) is corrected once by what
-    /// `CheckTx` expects.
+    /// Sends one gift. A wrong sequence (somebody else used the key, or transfers fell out of the mempool) is corrected by what `CheckTx`
+    /// says.
     fn send(&self, to: &Address) -> Result<TxResponse, Status> {
         let mut known = self.account.lock();
         let mut account = match *known {
@@ -201,10 +203,14 @@ impl Inner {
         };
         *known = None;
         let mut sent = broadcast(&self.engine, &self.signed(to, account)?)?;
-        if let Some(expected) = expected_sequence(&sent) {
-            account = Account {
-                sequence: expected,
-                ..account
+        for _ in 0..CORRECTIONS {
+            account.sequence = if let Some(expected) = expected_sequence(&sent) {
+                expected
+            } else if (sent.codespace.as_str(), sent.code) == ("sdk", sdk::TX_IN_MEMPOOL) {
+                // The chain was asked while an equal gift still waited for its block.
+                account.sequence.saturating_add(1)
+            } else {
+                break;
             };
             sent = broadcast(&self.engine, &self.signed(to, account)?)?;
         }

@@ -50,6 +50,8 @@ fn code(error: &Error) -> Code {
             | sdk::TOO_MANY_SIGNATURES
             | sdk::UNKNOWN_EXTENSION_OPTIONS,
         ) => Code::InvalidArgument,
+        // What the modules call "does not exist", by their stable numbers (docs/errors.md).
+        ("provider", 1) | ("escrow", 1 | 2) | ("market", 2 | 3) => Code::NotFound,
         // A module's own rule, or a rule of transactions that state decides: the request is well formed, the state does not allow it.
         _ => Code::FailedPrecondition,
     }

@@ -550,6 +550,9 @@ pub(crate) enum BankCommand {
         /// Key or address [default: the signing key's]
         who: Option<String>,
     },
+    /// Show who holds the chain's token, and that it adds up to the supply to the unit
+    #[command(after_help = "Examples:\n  tenure bank sheet\n  tenure bank sheet -o json")]
+    Sheet,
     /// Send money
     #[command(after_help = "Examples:\n  tenure bank send tenure1... 5ten\n  tenure bank send work 250000uten")]
     Send {

@@ -79,10 +79,11 @@ impl Follow<'_> {
             self.key.clone(),
         )?;
         let started = self.start(&gateway, lease).await?;
+        let mut attested = Attested::default();
         let ended = if is_over(&started) {
             started
         } else {
-            self.watch(&gateway).await?
+            self.watch(&gateway, &mut attested).await?
         };
         self.report_end(&ended);
 
@@ -111,7 +112,7 @@ impl Follow<'_> {
             // It is told again at the end; a person should not wait for settlement to learn of it.
             self.ui.note(format!("problem: {e}"));
         }
-        let closed = self.settled().await?;
+        let closed = settled(self.ui, self.client, self.lease_id, &mut attested).await?;
         let sums = closed.balance.as_ref().map(Money::of);
         let sums = sums.ok_or_else(|| Error::Malformed {
             what: "the node",
@@ -208,7 +209,7 @@ impl Follow<'_> {
     }
 
     /// Shows the log while it waits for the lease to end.
-    async fn watch(&self, gateway: &gateway::Client) -> Result<Lease> {
+    async fn watch(&self, gateway: &gateway::Client, attested: &mut Attested) -> Result<Lease> {
         self.ui.waiting("running");
         let log = async {
             let shown = gateway
@@ -226,6 +227,7 @@ impl Follow<'_> {
             let mut known = LeaseState::Active;
             loop {
                 let lease = self.lease().await?;
+                attested.look(self.ui, self.client, &lease).await?;
                 if is_over(&lease) {
                     return Ok(lease);
                 }
@@ -340,10 +342,6 @@ impl Follow<'_> {
         Some(Error::Workload(text))
     }
 
-    async fn settled(&self) -> Result<QueryLeaseResponse> {
-        settled(self.ui, self.client, self.lease_id).await
-    }
-
     fn report(&self, closed: &QueryLeaseResponse, sums: &Money, files: &[PathBuf], hits: Option<&Value>) -> Result<()> {
         let lease = closed.lease.clone().unwrap_or_default();
         let record = json!({
@@ -394,18 +392,67 @@ impl Follow<'_> {
     }
 }
 
+/// Tells of a provider's attestations while one of its leases is followed.
+#[derive(Default)]
+pub(crate) struct Attested {
+    /// Up to which instant outcomes were final, and missed time before it, at the last look; `None` before the first.
+    last: Option<(u64, u64)>,
+}
+
+impl Attested {
+    /// Looks once, and tells what has become final since the last look within the lease.
+    async fn look(&mut self, ui: &Ui, client: &Client, lease: &Lease) -> Result<()> {
+        if lease.ready_ms == 0 {
+            return Ok(());
+        }
+        let provider = client.provider(&lease.provider).await?;
+        let now = (provider.final_until_ms, provider.missed_total_ms);
+        let (before, missed_before) = self.last.replace(now).unwrap_or((lease.ready_ms, now.1));
+        let end = if lease.ended_ms == 0 { u64::MAX } else { lease.ended_ms };
+        let span_ms = now.0.min(end).saturating_sub(before.max(lease.ready_ms));
+        if span_ms == 0 {
+            return Ok(());
+        }
+        let missed_ms = now.1.saturating_sub(missed_before).min(span_ms);
+        let fields = json!({
+            "lease_id": lease.id,
+            "final_until_ms": now.0.to_string(),
+            "attested_ms": (span_ms - missed_ms).to_string(),
+            "missed_ms": missed_ms.to_string(),
+        });
+        let seconds = |ms: u64| format!("{}.{:03} s", ms / 1000, ms % 1000);
+        let mut text = format!("attested: {} of this lease more", seconds(span_ms - missed_ms));
+        if missed_ms > 0 {
+            text += &format!("; missed and not paid: {}", seconds(missed_ms));
+        }
+        ui.step("attested", fields, text);
+        Ok(())
+    }
+}
+
 /// Whether a lease accrues no more and cannot go on.
 pub(crate) fn is_over(lease: &Lease) -> bool {
     matches!(lease.state(), LeaseState::Closing | LeaseState::Closed)
 }
 
 /// Waits until everything of a lease is paid and returned.
-pub(crate) async fn settled(ui: &Ui, client: &Client, lease_id: u64) -> Result<QueryLeaseResponse> {
+pub(crate) async fn settled(
+    ui: &Ui,
+    client: &Client,
+    lease_id: u64,
+    attested: &mut Attested,
+) -> Result<QueryLeaseResponse> {
     let begin = Instant::now();
     loop {
         let response = client.lease(lease_id).await?;
-        if response.lease.as_ref().is_some_and(|l| l.state() == LeaseState::Closed) {
-            return Ok(response);
+        if let Some(lease) = &response.lease {
+            // The last attestation first, then what it settled.
+            attested.look(ui, client, lease).await?;
+            if lease.state() == LeaseState::Closed {
+                let text = "closed: everything is paid and returned".to_owned();
+                ui.step("closed", json!({ "lease_id": lease_id, "closed_ms": lease.closed_ms.to_string() }), text);
+                return Ok(response);
+            }
         }
         if begin.elapsed() > SETTLEMENT_PATIENCE {
             return Err(Error::TimedOut(format!(

@@ -3,7 +3,7 @@
 use std::{
     cell::RefCell,
     io::{IsTerminal, Write},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use comfy_table::{presets, Table};
@@ -21,6 +21,7 @@ pub(crate) struct Ui {
     bar: ProgressBar,
     terminal: bool,
     waiting: RefCell<String>,
+    began: Instant,
     /// Whether the last piece of log ended its line.
     log_at_line_start: RefCell<bool>,
 }
@@ -34,6 +35,7 @@ impl Ui {
             bar: ProgressBar::hidden(),
             terminal,
             waiting: RefCell::default(),
+            began: Instant::now(),
             log_at_line_start: RefCell::new(true),
         }
         .with_bar()
@@ -49,12 +51,13 @@ impl Ui {
         self
     }
 
-    /// A step that was taken: a line for people, an event for programs (`jsonl`).
+    /// A step that was taken: a line for people with the seconds since the command began, an event for programs (`jsonl`).
     pub(crate) fn step(&self, event: &str, fields: Value, human: impl std::fmt::Display) {
         if self.format == Format::Jsonl {
             self.event(event, fields);
         }
-        self.note(human);
+        let seconds = self.began.elapsed().as_secs_f64();
+        self.note(format_args!("{seconds:6.1} s  {human}"));
     }
 
     /// A line for people.

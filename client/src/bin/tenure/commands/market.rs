@@ -16,7 +16,7 @@ use super::{live_now, money::deposit, sent};
 use crate::{
     args::{BidCommand, BidStateArg, LeaseCommand, LeaseStateArg, ProviderCommand},
     context::Context,
-    follow::{fetch_all, outputs, settled, Follow},
+    follow::{fetch_all, outputs, settled, Attested, Follow},
     run,
     show::{
         bid, bid_row, claim_row, lease, lease_row, lease_state, money, money_json, provider, provider_row, values,
@@ -266,7 +266,7 @@ async fn close(context: &Context, id: u64, wait: bool) -> Result<()> {
         ));
         return Ok(());
     }
-    let closed = settled(&context.ui, &context.client().await?, id).await?;
+    let closed = settled(&context.ui, &context.client().await?, id, &mut Attested::default()).await?;
     let balance = closed.balance.unwrap_or_default();
     let sums = Money::of(&balance)?;
     sent(

@@ -1,7 +1,7 @@
 //! Escrow accounts and bank balances.
 
 use serde_json::json;
-use tenure_client::{json::to_json, units::show_amount, Result};
+use tenure_client::{json::to_json, sheet::Sheet, units::show_amount, Result};
 use tenure_proto::{
     any,
     cosmos::{bank::v1beta1::MsgSend, base::v1beta1::Coin as CoinProto},
@@ -83,6 +83,7 @@ pub(super) async fn bank(context: &Context, command: BankCommand) -> Result<()> 
                     .join("\n"),
             });
         }
+        BankCommand::Sheet => sheet(context).await?,
         BankCommand::Send { to, amount } => {
             let to = context.resolve(Some(&to))?;
             let message = |from: String| -> Any {
@@ -101,6 +102,23 @@ pub(super) async fn bank(context: &Context, command: BankCommand) -> Result<()> 
             );
         }
     }
+    Ok(())
+}
+
+async fn sheet(context: &Context) -> Result<()> {
+    let own = context.keyring().list()?;
+    let known: Vec<_> = own.into_iter().map(|key| (key.address, format!("my key {:?}", key.name))).collect();
+    let sheet = Sheet::of(&context.client().await?, &known).await?;
+    context.ui.record(&json!(sheet), || {
+        let width = sheet.supply.to_string().len();
+        let mut lines: Vec<_> = sheet
+            .rows
+            .iter()
+            .map(|row| format!("{:>width$} uten  {}  {}", row.units, row.address, row.name))
+            .collect();
+        lines.push(format!("{:>width$} uten  = the supply at height {}", sheet.supply, sheet.height));
+        lines.join("\n")
+    });
     Ok(())
 }
 

@@ -4,7 +4,11 @@ use std::{collections::BTreeMap, ops::Bound, sync::Arc};
 
 use tenure_types::Result;
 
-use crate::{clock, json, state::{Base, Records}, Block, Committed, Ctx, DeriveTable, DerivedMap, Mode, Module, State};
+use crate::{
+    clock, json,
+    state::{Base, Records},
+    Block, Committed, Ctx, DeriveTable, DerivedMap, Mode, Module, State,
+};
 
 /// Records in a map.
 #[derive(Clone, Default)]

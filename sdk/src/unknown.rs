@@ -84,7 +84,10 @@ mod tests {
         let nested = |levels: usize| {
             let mut message = any(&MsgSend::default());
             for _ in 0..levels {
-                message = any(&TxBody { messages: vec![message], ..Default::default() });
+                message = any(&TxBody {
+                    messages: vec![message],
+                    ..Default::default()
+                });
             }
             refuse_unknown_fields("google.protobuf.Any", &message.encode_to_vec())
         };

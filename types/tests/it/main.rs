@@ -91,10 +91,13 @@ const SINGLE: &[&str] = &[
     "k256",
 ];
 
+/// A dependency's id and its kinds, `None` for an ordinary one.
+type Edge = (String, Vec<Option<String>>);
+
 struct Graph {
     names: BTreeMap<String, String>,
-    /// Package id to (dependency id, kind) with kind `None` for an ordinary dependency.
-    edges: BTreeMap<String, Vec<(String, Vec<Option<String>>)>>,
+    /// By package id.
+    edges: BTreeMap<String, Vec<Edge>>,
     members: BTreeSet<String>,
 }
 

@@ -450,7 +450,11 @@ pub(crate) async fn settled(
             attested.look(ui, client, lease).await?;
             if lease.state() == LeaseState::Closed {
                 let text = "closed: everything is paid and returned".to_owned();
-                ui.step("closed", json!({ "lease_id": lease_id, "closed_ms": lease.closed_ms.to_string() }), text);
+                ui.step(
+                    "closed",
+                    json!({ "lease_id": lease_id, "closed_ms": lease.closed_ms.to_string() }),
+                    text,
+                );
                 return Ok(response);
             }
         }

@@ -27,6 +27,10 @@ pub(crate) struct Ui {
 }
 
 impl Ui {
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "shown to a person; no rule of the chain runs here"
+    )]
     pub(crate) fn new(format: Format, quiet: bool) -> Self {
         let terminal = std::io::stderr().is_terminal() && !quiet;
         Self {

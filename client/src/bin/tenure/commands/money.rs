@@ -107,7 +107,10 @@ pub(super) async fn bank(context: &Context, command: BankCommand) -> Result<()> 
 
 async fn sheet(context: &Context) -> Result<()> {
     let own = context.keyring().list()?;
-    let known: Vec<_> = own.into_iter().map(|key| (key.address, format!("my key {:?}", key.name))).collect();
+    let known: Vec<_> = own
+        .into_iter()
+        .map(|key| (key.address, format!("my key {:?}", key.name)))
+        .collect();
     let sheet = Sheet::of(&context.client().await?, &known).await?;
     context.ui.record(&json!(sheet), || {
         let width = sheet.supply.to_string().len();
@@ -116,7 +119,10 @@ async fn sheet(context: &Context) -> Result<()> {
             .iter()
             .map(|row| format!("{:>width$} uten  {}  {}", row.units, row.address, row.name))
             .collect();
-        lines.push(format!("{:>width$} uten  = the supply at height {}", sheet.supply, sheet.height));
+        lines.push(format!(
+            "{:>width$} uten  = the supply at height {}",
+            sheet.supply, sheet.height
+        ));
         lines.join("\n")
     });
     Ok(())

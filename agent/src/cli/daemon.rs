@@ -1,8 +1,12 @@
 //! `tenure-agent run`: everything wired together.
 
-use std::sync::{
-    atomic::{AtomicBool, Ordering},
-    Arc,
+use std::{
+    io::ErrorKind,
+    net::{SocketAddr, TcpListener},
+    sync::{
+        atomic::{AtomicBool, Ordering},
+        Arc,
+    },
 };
 
 use anyhow::{Context, Result};
@@ -11,21 +15,47 @@ use tokio::{
     sync::watch,
 };
 
-use super::{account, Cli, RunArgs};
+use super::{account, Cli, JoinArgs, RunArgs};
 use crate::{
     agent::{Agent, Settings},
     capacity,
     chain::Node,
+    config::DEFAULT_LISTEN,
     disk::Home,
     gateway::{self, Gateway},
     runtime::wasm::WasmRuntime,
     workloads::Workloads,
 };
 
+/// Another address for the gateway if the one it is set to is busy.
+fn free_port(cli: &Cli, args: &JoinArgs) -> Result<Option<SocketAddr>> {
+    let wanted = match args.setup.listen {
+        Some(listen) => listen,
+        None => match cli.config() {
+            Ok((_, config)) => config.listen,
+            Err(_) => DEFAULT_LISTEN.parse().context("DEFAULT_LISTEN")?,
+        },
+    };
+    match TcpListener::bind(wanted) {
+        Err(error) if error.kind() == ErrorKind::AddrInUse => {
+            let free = TcpListener::bind((wanted.ip(), 0))
+                .context("a free port")?
+                .local_addr()?;
+            eprintln!("port {} is busy: the gateway takes {free} instead", wanted.port());
+            Ok(Some(free))
+        }
+        _ => Ok(None),
+    }
+}
+
 pub(super) async fn run(cli: &Cli, args: &RunArgs) -> Result<()> {
     let path = cli.home()?;
     let (config, sender) = if args.join {
-        account::join(cli, &args.args).await?
+        let mut join = args.args.clone();
+        if args.auto_ports {
+            join.setup.listen = free_port(cli, &join)?.or(join.setup.listen);
+        }
+        account::join(cli, &join).await?
     } else {
         let (_, mut config) = cli.config()?;
         args.args.setup.apply(&mut config)?;

@@ -134,6 +134,9 @@ struct RunArgs {
     /// Set up and register first if that is not done
     #[arg(long)]
     join: bool,
+    /// Take a free port in place of a busy one for the gateway, and register that; needs --join
+    #[arg(long, requires = "join")]
+    auto_ports: bool,
     #[command(flatten)]
     args: JoinArgs,
 }

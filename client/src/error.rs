@@ -201,11 +201,6 @@ impl Error {
                 message,
                 ..
             } => Self::NotFound(message),
-            Self::Server {
-                message,
-                chain: Some((codespace, code)),
-                ..
-            } if is_absence(&codespace, code) => Self::NotFound(message),
             other => other,
         }
     }
@@ -277,14 +272,6 @@ fn refusal_hint(refusal: &Refusal) -> Option<String> {
         ("sdk", sdk::INSUFFICIENT_FEE) => Some("the network's least gas price rose; run the command again".to_owned()),
         _ => None,
     }
-}
-
-/// Whether a module's number means that the provider, bid, lease, account or payment asked for does not exist.
-fn is_absence(codespace: &str, code: u32) -> bool {
-    matches!(
-        (codespace, code),
-        ("provider", 1) | ("market", 2 | 3) | ("escrow", 1 | 2)
-    )
 }
 
 /// Codespace and number of the chain's error, which the node puts into a status's metadata.
@@ -363,7 +350,7 @@ mod tests {
                 Error::Server { .. }
             ));
         }
-        let mut absent = tonic::Status::failed_precondition("lease 9 does not exist (market/3)");
+        let mut absent = tonic::Status::not_found("lease 9 does not exist (market/3)");
         absent
             .metadata_mut()
             .insert("tenure-codespace", "market".parse().expect("ascii"));

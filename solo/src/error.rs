@@ -30,7 +30,7 @@ pub enum SoloError {
     /// The chain id looks like a production network and `force` was not given.
     #[error(
         "chain id {0:?} looks like a main network; the solo engine has one validator and no fault tolerance. \
-         Use `--engine comet`, another chain id, or force it if this is a single-operator trial"
+         Choose another chain id, or force it if this is a single-operator trial"
     )]
     MainNet(String),
     /// The RPC address could not be bound.

@@ -202,8 +202,7 @@ pub(crate) fn updated_power(key: &ValidatorKey, updates: &[ValidatorUpdate]) -> 
             Some(public_key::Sum::Ed25519(bytes)) if bytes.as_slice() == key.public_key() => {}
             Some(public_key::Sum::Ed25519(bytes) | public_key::Sum::Secp256k1(bytes)) => {
                 return Err(format!(
-                    "validator update names key {}, but the solo engine signs with {local} alone; run several validators with \
-                     `--engine comet`",
+                    "validator update names key {}, but the solo engine signs with {local} alone; several validators need CometBFT",
                     hex::encode_upper(bytes)
                 ))
             }

@@ -243,6 +243,8 @@ impl Workloads {
                 Ok(Err(error)) => {
                     tracing::error!(lease = id, "the end of the workload could not be recorded: {error:#}")
                 }
+                // The process ends, and with it the task: the record says that it runs, and the next start begins it anew.
+                Err(error) if error.is_cancelled() => {}
                 Err(error) => tracing::error!(lease = id, "the end of the workload was not recorded: {error}"),
             }
         });

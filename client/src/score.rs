@@ -19,9 +19,11 @@ pub struct Hits {
 }
 
 impl Hits {
-    /// Share that is right in hundredths of a percent, rounded down.
+    /// Share that is right in hundredths of a percent, rounded to the nearest.
     pub fn basis_points(&self) -> u64 {
-        (self.right * 10_000).checked_div(self.labels).unwrap_or(0)
+        (self.right * 10_000 + self.labels / 2)
+            .checked_div(self.labels)
+            .unwrap_or(0)
     }
 }
 
@@ -105,7 +107,7 @@ mod tests {
         let splits = score(LABELS, "index,digit\n2,4\n0,7\n1,9\n").expect("well formed");
         assert_eq!(splits[HELD_OUT], Hits { right: 2, labels: 3 });
         assert_eq!(splits["train"], Hits { right: 0, labels: 1 });
-        assert_eq!(splits[HELD_OUT].to_string(), "66.66 % (2 of 3)");
+        assert_eq!(splits[HELD_OUT].to_string(), "66.67 % (2 of 3)");
     }
 
     #[test]

@@ -27,7 +27,17 @@ pub struct Settled {
     pub net: Amount,
 }
 
-/// Pays for the attested time of a lease up to what is final. `attested` must reach back to the payment's `settled_to_ms`. A lease whose payment
+/// The instants at which a settlement of a lease asks for attested time, besides the end of what is final: bounded, however long the lease was
+/// not settled. Error: the lease has no payment.
+pub fn instants(ctx: &mut Ctx, lease: u64) -> Result<Vec<u64>> {
+    let payment = state::payment(ctx, lease)?;
+    let funded_until_ms = state::account(ctx, payment.account_id)?.funded_until_ms;
+    let changes = payment.segments.iter().map(|segment| segment.from_ms);
+    let open = changes.filter(|from_ms| *from_ms > payment.settled_to_ms);
+    Ok(open.chain([payment.settled_to_ms, funded_until_ms]).collect())
+}
+
+/// Pays for the attested time of a lease up to what is final. `attested` must be exact at the payment's [`instants`]. A lease whose payment
 /// is final, or of whose time nothing new is final, is paid nothing. Error: the lease has no payment.
 pub fn settle(ctx: &mut Ctx, lease: u64, attested: &AttestedTime) -> Result<Settled> {
     let (mut account, mut payment) = of_lease(ctx, lease)?;

@@ -11,7 +11,7 @@ use tenure_proto::tenure::{
     market::v1::{Bid, BidState, CloseReason, Lease, LeaseState},
 };
 use tenure_sdk::{records::required, Ctx, Error, Result};
-use tenure_types::Address;
+use tenure_types::{Address, AttestedTime};
 
 use crate::{
     errors::MarketError,
@@ -173,9 +173,7 @@ pub(crate) fn end(ctx: &mut Ctx, lease: &mut Lease, at_ms: u64, reason: CloseRea
 
 /// Pays and returns the rest if the outcome of the lease's last epoch is final.
 fn finish_if_final(ctx: &mut Ctx, lease: &mut Lease) -> Result<()> {
-    let provider = stored_address(&lease.provider)?;
-    let settled_to = tenure_x_escrow::payment(ctx, lease.id)?.settled_to_ms;
-    let attested = tenure_x_provider::attested(ctx, &provider, settled_to)?;
+    let attested = attested(ctx, lease)?;
     if attested.final_until_ms < lease.ended_ms {
         return Ok(());
     }
@@ -202,11 +200,15 @@ fn release(ctx: &mut Ctx, lease: &mut Lease) -> Result<()> {
 
 /// Settles a lease as far as its provider's outcomes are final: missed time frees money, attested time becomes earnings.
 pub(crate) fn settle(ctx: &mut Ctx, lease: &Lease) -> Result<()> {
-    let provider = stored_address(&lease.provider)?;
-    let settled_to = tenure_x_escrow::payment(ctx, lease.id)?.settled_to_ms;
-    let attested = tenure_x_provider::attested(ctx, &provider, settled_to)?;
+    let attested = attested(ctx, lease)?;
     tenure_x_escrow::settle(ctx, lease.id, &attested)?;
     Ok(())
+}
+
+/// What settling a lease must know of its provider's time.
+pub(crate) fn attested(ctx: &mut Ctx, lease: &Lease) -> Result<AttestedTime> {
+    let instants = tenure_x_escrow::instants(ctx, lease.id)?;
+    tenure_x_provider::attested(ctx, &stored_address(&lease.provider)?, &instants)
 }
 
 /// The lease of a bid, caught up. Error: the bid never became a lease.

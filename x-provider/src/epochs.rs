@@ -9,6 +9,8 @@
 //! passed, or the record learns the height and derives its second timer from it. Whether a block handles that timer in time, late, or a message
 //! comes first and runs [`finalise`] itself makes no difference: outcomes depend on the deadlines alone.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use sha2::{Digest, Sha256};
 use tenure_proto::tenure::{
     base::v1::Deadline as ProtoDeadline,
@@ -58,28 +60,35 @@ pub fn catch_up(ctx: &mut Ctx, owner: &Address) -> Result<()> {
     state::load(ctx, owner).map(|_| ())
 }
 
-/// A provider's attested time from an instant on, caught up. Error: it does not exist.
-pub fn attested(ctx: &mut Ctx, owner: &Address, from_ms: u64) -> Result<AttestedTime> {
+/// A provider's attested time at some instants, caught up: exact at each of them and at the end of what is final, and nowhere else. The work is
+/// one seek for each instant, however many gaps there are. Error: the provider does not exist.
+pub fn attested(ctx: &mut Ctx, owner: &Address, instants: &[u64]) -> Result<AttestedTime> {
     let provider = state::load(ctx, owner)?;
+    let final_until_ms = provider.final_until_ms;
+    let asked: BTreeSet<u64> = instants.iter().map(|t| *t.min(&final_until_ms)).chain([final_until_ms]).collect();
     let prefix = keys::gaps_of(owner);
-    // The last gap that begins at or before the instant may reach over it; all others that matter begin later.
-    let after = keys::gap(owner, from_ms.saturating_add(1));
-    let mut entries = ctx.range(NAME, &prefix, Some(&after), true, 1)?;
-    entries.extend(ctx.range(NAME, &after, prefix_end(&prefix).as_deref(), false, usize::MAX)?);
-    let gaps = entries
-        .iter()
-        .map(|(key, value)| {
-            let gap: Gap = records::decode(NAME, key, value)?;
-            Ok(GapSpan {
+    let end = prefix_end(&prefix);
+    // By start. The last gap that begins at or before an instant decides; before all gaps it is the first one.
+    let mut gaps: BTreeMap<u64, GapSpan> = BTreeMap::new();
+    for t in asked {
+        let after = keys::gap(owner, t.saturating_add(1));
+        let mut found = ctx.range(NAME, &prefix, Some(&after), true, 1)?;
+        if found.is_empty() {
+            found = ctx.range(NAME, &after, end.as_deref(), false, 1)?;
+        }
+        for (key, value) in found {
+            let gap: Gap = records::decode(NAME, &key, &value)?;
+            let span = GapSpan {
                 start_ms: gap.start_ms,
                 end_ms: gap.end_ms,
                 missed_before_ms: gap.missed_before_ms,
-            })
-        })
-        .collect::<Result<_>>()?;
+            };
+            gaps.insert(gap.start_ms, span);
+        }
+    }
     Ok(AttestedTime {
-        final_until_ms: provider.final_until_ms,
-        gaps,
+        final_until_ms,
+        gaps: gaps.into_values().collect(),
     })
 }
 

@@ -12,6 +12,7 @@ use tenure_client::{
     keys::{new_mnemonic, Key},
     passphrase::Passphrase,
     sender::{TxOptions, TxSender},
+    units::{show_amount, show_duration},
     Error,
 };
 use tenure_proto::{
@@ -20,7 +21,7 @@ use tenure_proto::{
     tenure::{
         base::v1::Resources,
         market::v1::{LeaseState, MsgWithdrawEarnings, MsgWithdrawEarningsResponse},
-        provider::v1::{MsgDrain, MsgLeave, MsgLeaveResponse, MsgRegister, MsgUpdate},
+        provider::v1::{MsgDrain, MsgLeave, MsgLeaveResponse, MsgRegister, MsgUpdate, ProviderStatus},
     },
 };
 use tenure_types::{coin::display_base, BASE_DENOM};
@@ -187,8 +188,17 @@ pub(super) async fn join(cli: &Cli, args: &JoinArgs) -> Result<(Config, TxSender
             let done = sender.send_and_confirm(vec![any(&message)]).await?;
             println!("registered {owner} at height {} (tx {})", done.height, done.hash);
         }
+        Some(now) if now.status() == ProviderStatus::Unbonding => {
+            println!("registered {owner}, and leaving: it takes no new leases; join again once the bond is back");
+        }
         Some(now) if now.moniker == moniker && now.endpoint == endpoint && now.capacity == Some(capacity) => {
-            println!("registered {owner} already; nothing to change");
+            println!("registered {owner} already, as config.toml says; prices are not registered, the next run takes them from there");
+            if let Some(asked) = &args.bond {
+                let locked = now.bond.map_or_else(String::new, |c| show_amount(&c.amount, &c.denom));
+                if locked != display_base(bond) {
+                    println!("the bond stays {locked}, not {asked}: to change it, leave and join again");
+                }
+            }
         }
         Some(_) => {
             let message = MsgUpdate {
@@ -230,9 +240,12 @@ pub(super) async fn leave(cli: &Cli) -> Result<()> {
         })])
         .await?;
     let unbonds = done.response::<MsgLeaveResponse>(0)?.unbonds.unwrap_or_default();
+    let now_ms = sender.client().status().await?.live_ms;
     println!(
-        "leaving: the bond returns once height {} and live time {} ms have passed and no lease is left (tx {})",
-        unbonds.height, unbonds.ms, done.hash
+        "leaving: the bond returns in {}, after height {}, and when no lease is left (tx {})",
+        show_duration(unbonds.ms.saturating_sub(now_ms)),
+        unbonds.height,
+        done.hash
     );
     eprintln!("keep tenure-agent run going until the leases it has are over");
     Ok(())
@@ -265,10 +278,7 @@ pub(super) async fn withdraw(cli: &Cli, leases: &[u64]) -> Result<()> {
         };
         let done = sender.send_and_confirm(vec![any(&message)]).await?;
         let paid = done.response::<MsgWithdrawEarningsResponse>(0)?.paid;
-        let paid: Vec<String> = paid
-            .iter()
-            .map(|c| tenure_client::units::show_amount(&c.amount, &c.denom))
-            .collect();
+        let paid: Vec<String> = paid.iter().map(|c| show_amount(&c.amount, &c.denom)).collect();
         println!(
             "paid {} (tx {})",
             if paid.is_empty() {

@@ -78,6 +78,7 @@ pub(super) async fn run(cli: &Cli, args: &RunArgs) -> Result<()> {
     let max_module_bytes = config.module_bytes()?;
     let engine = WasmRuntime::new(max_module_bytes).map_err(|e| anyhow::anyhow!("the engine: {e:#}"))?;
     let workloads = Workloads::open(home, Arc::new(engine), config.log_bytes()?)?;
+    let registered = sender.client().provider(&provider).await;
     let chain = Arc::new(Node::new(sender));
 
     let (stop, stopped) = watch::channel(false);
@@ -87,7 +88,17 @@ pub(super) async fn run(cli: &Cli, args: &RunArgs) -> Result<()> {
     let (bound, server) = gateway::serve(service, config.listen, async move {
         let _ = until.wait_for(|stop| *stop).await.is_ok();
     })
-    .await?;
+    .await
+    .context("choose another address with tenure-agent join --listen ADDRESS:PORT, which also registers it")?;
+    match registered {
+        Ok(now) if now.endpoint != config.endpoint => tracing::warn!(
+            registered = now.endpoint,
+            configured = config.endpoint,
+            "tenants are sent to the registered endpoint: bring the registration up to date with tenure-agent join"
+        ),
+        Ok(_) => {}
+        Err(error) => tracing::warn!("{error}"),
+    }
     tracing::info!(provider, chain_id, gateway = %bound, endpoint = config.endpoint, offers = config.offer()?, "serving");
 
     let agent = tokio::spawn(Agent::new(chain, workloads.clone(), settings, serving.clone()).run(stopped));

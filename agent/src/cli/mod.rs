@@ -6,7 +6,7 @@ mod daemon;
 mod doctor;
 mod show;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{io::IsTerminal, path::PathBuf, process::ExitCode};
 
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -198,6 +198,7 @@ pub fn main(cli: Cli) -> ExitCode {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()))
         .init();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -215,12 +216,32 @@ pub fn main(cli: Cli) -> ExitCode {
             let known = error
                 .chain()
                 .find_map(|cause| cause.downcast_ref::<tenure_client::Error>());
-            if let Some(hint) = known.and_then(tenure_client::Error::hint) {
-                eprintln!("  {hint}");
+            if let Some(hint) = known.and_then(hint) {
+                eprintln!("next: {hint}");
             }
             ExitCode::from(known.map_or(exit::FAILURE, tenure_client::Error::exit_code))
         }
     }
+}
+
+/// What to type next: the client's advice, where it is not about a tenant's key.
+fn hint(error: &tenure_client::Error) -> Option<String> {
+    use tenure_client::Error::{NotFound, Refused};
+    let absent = match error {
+        NotFound(message) => message.starts_with("provider "),
+        Refused(refusal) => refusal.codespace == "provider" && refusal.code == 1,
+        _ => false,
+    };
+    if absent {
+        return Some("this key is not registered: tenure-agent join --bond 500ten".to_owned());
+    }
+    let hint = error.hint()?;
+    Some(if hint.contains("`tenure faucet`") {
+        "send ten to the account of `tenure-agent doctor`; on a development network: tenure-agent join --faucet"
+            .to_owned()
+    } else {
+        hint
+    })
 }
 
 async fn dispatch(cli: &Cli) -> Result<ExitCode> {

@@ -11,6 +11,7 @@
 
 mod ante;
 mod chain;
+mod errors_doc;
 mod fuzz;
 mod genesis;
 mod golden;

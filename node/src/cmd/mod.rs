@@ -181,7 +181,13 @@ fn dispatch(cli: Cli) -> Result<()> {
             operate::add_genesis_account(&home, &env, &address, &coins)
         }
         Command::Genesis(GenesisCommand::Validate { file }) => {
-            let path = file.unwrap_or_else(|| home.genesis());
+            let path = match file {
+                Some(file) => file,
+                None => {
+                    home.require_initialised()?;
+                    home.genesis()
+                }
+            };
             let bytes = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
             genesis::validate(&bytes).with_context(|| path.display().to_string())?;
             println!("{} is valid", path.display());
@@ -222,6 +228,7 @@ fn make_home(home: &Home, args: InitArgs) -> Result<()> {
         .iter()
         .map(|text| genesis::parse_account(text))
         .collect::<Result<_>>()?;
+    let funded = !args.accounts.is_empty();
     let made = init(
         home,
         NewHome {
@@ -239,7 +246,13 @@ fn make_home(home: &Home, args: InitArgs) -> Result<()> {
         "Made {root} for chain {}: node id {}, validator {}.",
         args.chain_id, made.node_id, made.validator
     );
-    println!("Next: give somebody money with `tenured genesis add-genesis-account <address> 1000ten --home {root}`,");
-    println!("then run the node with `tenured start --home {root}`.");
+    if funded {
+        println!("Next: run the node with `tenured start --home {root}`.");
+    } else {
+        println!(
+            "Next: give somebody money with `tenured genesis add-genesis-account <address> 1000ten --home {root}`,"
+        );
+        println!("then run the node with `tenured start --home {root}`.");
+    }
     Ok(())
 }

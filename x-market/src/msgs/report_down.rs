@@ -11,7 +11,7 @@ use super::{check_address, check_leases};
 use crate::{
     errors::MarketError,
     events,
-    lifecycle::{lease, require_provider, require_state},
+    lifecycle::{attested, lease, require_provider, require_state},
 };
 
 /// Most leases of one message.
@@ -50,8 +50,7 @@ impl Handler for ReportDown {
             require_provider(&lease, &msg.provider)?;
             let unsettled = [LeaseState::Active, LeaseState::Paused, LeaseState::Closing];
             require_state(&lease, &unsettled, "ACTIVE, PAUSED or CLOSING")?;
-            let settled_to = tenure_x_escrow::payment(ctx, *id)?.settled_to_ms;
-            let attested = tenure_x_provider::attested(ctx, &owner, settled_to)?;
+            let attested = attested(ctx, &lease)?;
             tenure_x_escrow::except(ctx, *id, &attested, start_ms, end_ms)?;
             events::lease_excepted(ctx, &lease, msg.epoch);
         }

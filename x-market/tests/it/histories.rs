@@ -258,14 +258,18 @@ impl Player {
     /// What a lease should have been paid in all: the whole base units of rate times attested, not excepted time.
     fn due(&mut self, lease: &Lease) -> u128 {
         let provider = lease.provider.parse().expect("address");
-        let attested = tenure_x_provider::attested(&mut self.world.ctx, &provider, 0).expect("registered");
+        let ctx = &mut self.world.ctx;
+        let mut attested_between = |from, to| {
+            let attested = tenure_x_provider::attested(ctx, &provider, &[from, to]).expect("registered");
+            attested.attested_between(from, to)
+        };
         let mut sum = 0;
         for (from, to, rate) in self.spans.remove(&lease.id).unwrap_or_default() {
             // A default is known only when its window has passed in blocks too, and dated back.
             let to = to.min(lease.ended_ms);
-            let mut ms = attested.attested_between(from, to);
+            let mut ms = attested_between(from, to);
             for (start, end) in self.excepted.get(&lease.id).into_iter().flatten() {
-                ms -= attested.attested_between(from.max(*start), to.min(*end).max(from.max(*start)));
+                ms -= attested_between(from.max(*start), to.min(*end).max(from.max(*start)));
             }
             sum += u128::from(rate) * u128::from(ms);
         }

@@ -1,5 +1,6 @@
 //! The market with the real modules below it, on a chain in memory.
 
+mod bounds;
 mod genesis;
 mod histories;
 mod lifecycle;

@@ -5,11 +5,11 @@
 
 use proptest::prelude::*;
 use tenure_sdk::{clock, Ctx, Handler, Module, Result, Timer, TimerClass};
-use tenure_types::GapSpan;
+use tenure_types::{AttestedTime, GapSpan};
 
 use super::{messages, registered, EPOCH_MS, PROVIDER};
 use crate::{
-    attested, clear_default, close_lease, epoch_of, epoch_range, load, msgs::Attest, open_lease, Provider,
+    attested, clear_default, close_lease, epoch_of, epoch_range, load, msgs::Attest, open_lease, state, Provider,
     ProviderModule, NAME,
 };
 
@@ -146,7 +146,15 @@ impl Model {
 
     fn check(&self, ctx: &mut Ctx) -> Result<()> {
         let provider = load(ctx, &PROVIDER)?;
-        let time = attested(ctx, &PROVIDER, 0)?;
+        let spans = state::all_gaps(ctx)?.into_iter().map(|gap| GapSpan {
+            start_ms: gap.start_ms,
+            end_ms: gap.end_ms,
+            missed_before_ms: gap.missed_before_ms,
+        });
+        let time = AttestedTime {
+            final_until_ms: provider.final_until_ms,
+            gaps: spans.collect(),
+        };
         assert_eq!(time.final_until_ms, self.w());
         assert_eq!(time.gaps, self.gaps());
         let found = (
@@ -155,17 +163,20 @@ impl Model {
             provider.default_at_ms,
         );
         assert_eq!(found, (self.leases, self.in_a_row, self.default_at));
-        // From any instant on, the time between it and any other is the same.
-        for from in [
+        // Asked for few instants, the time between them is the same, and few gaps are read.
+        let asked = [
+            self.origin.saturating_sub(1),
             self.origin + 1,
             self.w() / 2 + self.origin / 2,
             self.w().saturating_sub(1),
-        ] {
-            let late = attested(ctx, &PROVIDER, from)?;
-            assert_eq!(
-                late.attested_between(from, self.w()),
-                time.attested_between(from, self.w())
-            );
+            u64::MAX,
+        ];
+        let few = attested(ctx, &PROVIDER, &asked)?;
+        assert!(few.gaps.len() <= asked.len() + 1);
+        for from in asked {
+            for to in asked {
+                assert_eq!(few.attested_between(from, to), time.attested_between(from, to));
+            }
         }
         Ok(())
     }

@@ -145,7 +145,7 @@ fn without_leases_no_timer_runs_and_time_passes_as_missed() -> Result<()> {
     open_lease(&mut ctx, &PROVIDER)?;
     let provider = load(&mut ctx, &PROVIDER)?;
     let boundary = epoch_range(&provider, epoch_of(&provider, ctx.now())).0;
-    let time = attested(&mut ctx, &PROVIDER, 0)?;
+    let time = attested(&mut ctx, &PROVIDER, &[w, boundary])?;
     assert_eq!((time.final_until_ms, time.attested_between(w, boundary)), (boundary, 0));
     assert_eq!((provider.missed_epochs, provider.consecutive_misses), (0, 0));
     Ok(())

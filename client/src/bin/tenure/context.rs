@@ -76,11 +76,24 @@ impl Context {
 
     /// The signing key.
     pub(crate) fn key(&self) -> Result<Key> {
+        self.begun()?;
         self.keyring().load(&self.config.key)
+    }
+
+    /// Error: nobody has made a key here yet, which `init` does, together with the configuration.
+    fn begun(&self) -> Result<()> {
+        if self.configured || !self.keyring().list()?.is_empty() {
+            return Ok(());
+        }
+        let home = self.home.display();
+        Err(Error::Key(format!(
+            "there is no key and no configuration in {home}; `tenure init` makes both, or name another home with --home"
+        )))
     }
 
     /// The signing key's address, without its passphrase.
     pub(crate) fn address(&self) -> Result<String> {
+        self.begun()?;
         self.keyring().show(&self.config.key).map(|info| info.address)
     }
 
@@ -90,7 +103,9 @@ impl Context {
             None => self.address(),
             Some(text) => match text.parse::<Address>() {
                 Ok(address) => Ok(address.to_string()),
-                Err(e) if text.contains('1') && text.len() > 30 => Err(Error::Usage(e.to_string())),
+                Err(e) if text.starts_with("tenure1") || (text.contains('1') && text.len() > 30) => {
+                    Err(Error::Usage(e.to_string()))
+                }
                 Err(_) => self.keyring().show(text).map(|info| info.address),
             },
         }
@@ -99,7 +114,17 @@ impl Context {
     /// The node, checked to be of the configured chain.
     pub(crate) async fn client(&self) -> Result<Client> {
         let client = Client::lazy(&self.config.node)?;
-        let chain_id = client.status().await?.chain_id;
+        let chain_id = match client.status().await {
+            Ok(status) => status.chain_id,
+            // What an HTTP server that knows no gRPC gives.
+            Err(Error::Server { message, .. }) if message.contains("grpc-status header missing") => {
+                return Err(Error::Usage(format!(
+                    "{} answers and does not speak gRPC ({message}). Is it the node's JSON-RPC port? gRPC is another one, 9090 by default",
+                    client.address()
+                )));
+            }
+            Err(e) => return Err(e),
+        };
         let expected = &self.config.chain_id;
         if !expected.is_empty() && *expected != chain_id {
             return Err(Error::Usage(format!(

@@ -40,6 +40,8 @@ pub(crate) const POLL: Duration = Duration::from_millis(500);
 const GATEWAY_PATIENCE: Duration = Duration::from_secs(20);
 /// How long settlement may take: the last epoch, its grace, and some blocks.
 const SETTLEMENT_PATIENCE: Duration = Duration::from_secs(900);
+/// How long a node that does not answer is waited for while a lease is followed: the lease goes on without us.
+const NODE_PATIENCE: Duration = Duration::from_secs(60);
 /// The file that is scored.
 const PREDICTIONS: &str = "predictions.csv";
 
@@ -81,6 +83,10 @@ impl Follow<'_> {
         let started = self.start(&gateway, lease).await?;
         let mut attested = Attested::default();
         let ended = if is_over(&started) {
+            // A program that failed at once is over before it was seen to run; its words are all the more wanted.
+            if started.ready_ms != 0 {
+                self.show_log(&gateway).await;
+            }
             started
         } else {
             self.watch(&gateway, &mut attested).await?
@@ -208,6 +214,20 @@ impl Follow<'_> {
         Ok(())
     }
 
+    /// Shows what a workload that has ended wrote.
+    async fn show_log(&self, gateway: &gateway::Client) {
+        let sink = |bytes: &[u8]| {
+            self.ui.log(bytes);
+            Ok(())
+        };
+        let problem = match timeout(GATEWAY_PATIENCE, gateway.logs(0, false, sink)).await {
+            Ok(Ok(_)) => return,
+            Ok(Err(e)) => e.to_string(),
+            Err(_) => format!("the gateway is silent for {}", seconds(GATEWAY_PATIENCE)),
+        };
+        self.ui.note(format!("the log cannot be read: {problem}"));
+    }
+
     /// Shows the log while it waits for the lease to end.
     async fn watch(&self, gateway: &gateway::Client, attested: &mut Attested) -> Result<Lease> {
         self.ui.waiting("running");
@@ -219,15 +239,25 @@ impl Follow<'_> {
                 })
                 .await;
             if let Err(e) = shown {
-                self.ui
-                    .note(format!("the log cannot be followed ({e}); the lease goes on"));
+                let id = self.lease_id;
+                self.ui.note(format!(
+                    "the log cannot be followed ({e}); the lease goes on. `tenure lease logs {id} -f` follows it once the gateway answers"
+                ));
             }
         };
         let over = async {
             let mut known = LeaseState::Active;
+            let mut patience = Patience::default();
             loop {
-                let lease = self.lease().await?;
-                attested.look(self.ui, self.client, &lease).await?;
+                let seen = async {
+                    let lease = self.lease().await?;
+                    attested.look(self.ui, self.client, &lease).await?;
+                    Ok(lease)
+                };
+                let lease = match patience.take(self.ui, seen.await).await? {
+                    Some(lease) => lease,
+                    None => continue,
+                };
                 if is_over(&lease) {
                     return Ok(lease);
                 }
@@ -430,6 +460,40 @@ impl Attested {
     }
 }
 
+/// Bears with a node that does not answer for a while, and says so once.
+#[derive(Default)]
+struct Patience {
+    /// Since when it has not answered.
+    since: Option<Instant>,
+}
+
+impl Patience {
+    /// What was asked for; `None`, after a moment, if the node did not answer. Error: any other, or it has been silent for
+    /// [`NODE_PATIENCE`].
+    async fn take<T>(&mut self, ui: &Ui, answer: Result<T>) -> Result<Option<T>> {
+        match answer {
+            Err(e @ Error::Unreachable { .. }) => {
+                if self.since.is_none() {
+                    ui.note(format!("{e}; trying again for {}", seconds(NODE_PATIENCE)));
+                }
+                if self.since.get_or_insert_with(Instant::now).elapsed() > NODE_PATIENCE {
+                    return Err(e);
+                }
+                sleep(POLL).await;
+                Ok(None)
+            }
+            answer => {
+                self.since = None;
+                answer.map(Some)
+            }
+        }
+    }
+}
+
+fn seconds(duration: Duration) -> String {
+    format!("{} s", duration.as_secs())
+}
+
 /// Whether a lease accrues no more and cannot go on.
 pub(crate) fn is_over(lease: &Lease) -> bool {
     matches!(lease.state(), LeaseState::Closing | LeaseState::Closed)
@@ -443,11 +507,21 @@ pub(crate) async fn settled(
     attested: &mut Attested,
 ) -> Result<QueryLeaseResponse> {
     let begin = Instant::now();
+    let mut patience = Patience::default();
     loop {
-        let response = client.lease(lease_id).await?;
-        if let Some(lease) = &response.lease {
+        let seen = async {
+            let response = client.lease(lease_id).await?;
             // The last attestation first, then what it settled.
-            attested.look(ui, client, lease).await?;
+            if let Some(lease) = &response.lease {
+                attested.look(ui, client, lease).await?;
+            }
+            Ok(response)
+        };
+        let response = match patience.take(ui, seen.await).await? {
+            Some(response) => response,
+            None => continue,
+        };
+        if let Some(lease) = &response.lease {
             if lease.state() == LeaseState::Closed {
                 let text = "closed: everything is paid and returned".to_owned();
                 ui.step(

@@ -62,7 +62,13 @@ pub(crate) async fn run(context: &Context, args: &RunArgs) -> Result<bool> {
         handed_over: Arc::default(),
     };
     tokio::select! {
-        result = run.go(&job) => result.map(|()| false),
+        result = run.go(&job) => {
+            // What was begun goes on without us: say how to look at it and how to end it, as at Ctrl-C.
+            if matches!(result, Err(Error::Unreachable { .. })) && run.reached() != Reached::Nothing {
+                run.detached(&job);
+            }
+            result.map(|()| false)
+        }
         _ = tokio::signal::ctrl_c() => {
             run.detached(&job);
             Ok(true)
@@ -249,14 +255,17 @@ impl Run<'_> {
         *self.reached.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = reached;
     }
 
+    fn reached(&self) -> Reached {
+        *self.reached.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
     /// What goes on without this process, what it may cost, and how to look, go on or end it.
     fn detached(&self, job: &Job) {
         let ui = &self.context.ui;
         ui.finish();
         let path = self.args.job.display();
         let show = |units: u128| show_amount(&units.to_string(), &job.deposit.denom);
-        let reached = *self.reached.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let (fields, text) = match reached {
+        let (fields, text) = match self.reached() {
             Reached::Nothing => (json!({}), "stopped: nothing was sent, nothing is owed".to_owned()),
             Reached::Posting => (
                 json!({}),

@@ -94,6 +94,15 @@ pub(crate) fn when(ms: u64, now_ms: u64) -> String {
     }
 }
 
+/// How long an account's money lasts.
+fn funded(account: &Account, now_ms: u64) -> String {
+    match account.funded_until_ms {
+        u64::MAX => "nothing accrues".to_owned(),
+        ms if ms > now_ms => format!("for {} more", show_duration(ms - now_ms)),
+        ms => format!("until {}", when(ms, now_ms)),
+    }
+}
+
 pub(crate) const BID_HEADER: [&str; 7] = ["BID", "STATE", "CEILING", "DURATION", "RESOURCES", "LEASE", "TENANT"];
 
 pub(crate) fn bid_row(bid: &Bid) -> Vec<String> {
@@ -186,8 +195,10 @@ pub(crate) fn lease(response: &QueryLeaseResponse, now_ms: u64) -> String {
             format!("{}, height {}", when(lease.created_ms, now_ms), lease.created_height),
         ),
         ("running since", when(lease.ready_ms, now_ms)),
-        ("expires", when(lease.expires_ms, now_ms)),
     ];
+    if lease.ended_ms == 0 {
+        rows.push(("expires", when(lease.expires_ms, now_ms)));
+    }
     if lease.reason() != CloseReason::Unspecified {
         let (meaning, _) = reason_meaning(lease.reason());
         rows.push(("reason", format!("{}: {meaning}", close_reason(lease.reason()))));
@@ -212,7 +223,7 @@ pub(crate) fn lease(response: &QueryLeaseResponse, now_ms: u64) -> String {
         ));
     }
     if let Some(account) = &response.account {
-        rows.push(("funded", when(account.funded_until_ms, now_ms)));
+        rows.push(("funded", funded(account, now_ms)));
     }
     let mut text = pairs(&rows);
     if let Some(Ok(sums)) = response.balance.as_ref().map(Money::of) {
@@ -257,7 +268,7 @@ pub(crate) fn account(account: &Account, payments: &[Payment], now_ms: u64) -> S
         ("owner", account.owner.clone()),
         ("balance", show(&account.balance)),
         ("spent per hour", show_rate(account.rate_sum, &account.denom)),
-        ("funded", when(account.funded_until_ms, now_ms)),
+        ("funded", funded(account, now_ms)),
         ("deposited", show(&account.deposited_total)),
         ("paid", show(&account.paid_total)),
         ("refunded", show(&account.refunded_total)),

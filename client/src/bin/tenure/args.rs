@@ -257,6 +257,11 @@ Ctrl-C detaches: the lease goes on, and the commands to close or attach are prin
     Version,
 }
 
+fn label(text: &str) -> Result<(String, String), String> {
+    let (address, name) = text.split_once('=').ok_or("must be ADDRESS=NAME")?;
+    Ok((address.to_owned(), name.to_owned()))
+}
+
 /// `tenure keys`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Keys {
@@ -551,8 +556,12 @@ pub(crate) enum BankCommand {
         who: Option<String>,
     },
     /// Show who holds the chain's token, and that it adds up to the supply to the unit
-    #[command(after_help = "Examples:\n  tenure bank sheet\n  tenure bank sheet -o json")]
-    Sheet,
+    #[command(after_help = "Examples:\n  tenure bank sheet\n  tenure bank sheet --label tenure1...=faucet\n  tenure bank sheet -o json")]
+    Sheet {
+        /// What an address is called; may be repeated
+        #[arg(long = "label", value_name = "ADDRESS=NAME", value_parser = label)]
+        labels: Vec<(String, String)>,
+    },
     /// Send money
     #[command(after_help = "Examples:\n  tenure bank send tenure1... 5ten\n  tenure bank send work 250000uten")]
     Send {

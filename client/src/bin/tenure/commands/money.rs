@@ -83,7 +83,7 @@ pub(super) async fn bank(context: &Context, command: BankCommand) -> Result<()> 
                     .join("\n"),
             });
         }
-        BankCommand::Sheet => sheet(context).await?,
+        BankCommand::Sheet { labels } => sheet(context, labels).await?,
         BankCommand::Send { to, amount } => {
             let to = context.resolve(Some(&to))?;
             let message = |from: String| -> Any {
@@ -105,12 +105,13 @@ pub(super) async fn bank(context: &Context, command: BankCommand) -> Result<()> 
     Ok(())
 }
 
-async fn sheet(context: &Context) -> Result<()> {
+async fn sheet(context: &Context, labels: Vec<(String, String)>) -> Result<()> {
     let own = context.keyring().list()?;
-    let known: Vec<_> = own
+    let mut known: Vec<_> = own
         .into_iter()
         .map(|key| (key.address, format!("my key {:?}", key.name)))
         .collect();
+    known.extend(labels);
     let sheet = Sheet::of(&context.client().await?, &known).await?;
     context.ui.record(&json!(sheet), || {
         let width = sheet.supply.to_string().len();

@@ -114,6 +114,7 @@ impl<C: Chain> Agent<C> {
     /// Runs until `stop` turns true, then waits for the transactions under way. Error: the node serves another chain.
     pub async fn run(mut self, mut stop: watch::Receiver<bool>) -> Result<()> {
         let (mut height, mut looked, mut silent) = (0, None::<Instant>, false);
+        let mut told: Option<String> = None;
         while !*stop.borrow() {
             self.take_in_results();
             match self.chain.status().await {
@@ -130,9 +131,12 @@ impl<C: Chain> Agent<C> {
                     }
                     if status.height != height || looked.is_none_or(|at| at.elapsed() >= LOOK) {
                         (height, looked) = (status.height, Some(Instant::now()));
-                        if let Err(error) = self.look(&status).await {
-                            tracing::warn!(height, "this look was cut short: {error:#}");
+                        // The same trouble is told once, not at every height.
+                        let trouble = self.look(&status).await.err().map(|error| format!("{error:#}"));
+                        if let Some(text) = trouble.as_ref().filter(|text| told.as_ref() != Some(*text)) {
+                            tracing::warn!(height, "this look was cut short: {text}");
                         }
+                        told = trouble;
                     }
                 }
                 Err(error) if !silent => {

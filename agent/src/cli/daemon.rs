@@ -89,7 +89,7 @@ pub(super) async fn run(cli: &Cli, args: &RunArgs) -> Result<()> {
         let _ = until.wait_for(|stop| *stop).await.is_ok();
     })
     .await
-    .context("choose another address with tenure-agent join --listen ADDRESS:PORT, which also registers it")?;
+    .map_err(|e| anyhow::anyhow!("{e:#}. Choose another address with: tenure-agent join --listen ADDRESS:PORT"))?;
     match registered {
         Ok(now) if now.endpoint != config.endpoint => tracing::warn!(
             registered = now.endpoint,

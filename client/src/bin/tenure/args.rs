@@ -556,7 +556,9 @@ pub(crate) enum BankCommand {
         who: Option<String>,
     },
     /// Show who holds the chain's token, and that it adds up to the supply to the unit
-    #[command(after_help = "Examples:\n  tenure bank sheet\n  tenure bank sheet --label tenure1...=faucet\n  tenure bank sheet -o json")]
+    #[command(
+        after_help = "Examples:\n  tenure bank sheet\n  tenure bank sheet --label tenure1...=faucet\n  tenure bank sheet -o json"
+    )]
     Sheet {
         /// What an address is called; may be repeated
         #[arg(long = "label", value_name = "ADDRESS=NAME", value_parser = label)]

@@ -1,6 +1,7 @@
 //! Follows a lease from its match to its settlement: hand-over, log, outputs, money.
 
 use std::{
+    cell::Cell,
     path::{Path, PathBuf},
     pin::pin,
     sync::{
@@ -223,28 +224,49 @@ impl Follow<'_> {
         let problem = match timeout(GATEWAY_PATIENCE, gateway.logs(0, false, sink)).await {
             Ok(Ok(_)) => return,
             Ok(Err(e)) => e.to_string(),
-            Err(_) => format!("the gateway is silent for {}", seconds(GATEWAY_PATIENCE)),
+            Err(_) => format!("the gateway was silent for {} s", GATEWAY_PATIENCE.as_secs()),
         };
         self.ui.note(format!("the log cannot be read: {problem}"));
+    }
+
+    /// Shows the log as it grows until the workload has ended. A gateway that cannot be reached is asked again, from the byte that comes next,
+    /// for as long as the lease is not `ending`.
+    async fn follow_log(&self, gateway: &gateway::Client, ending: &Cell<bool>) {
+        let (shown, complained) = (Cell::new(0_u64), Cell::new(false));
+        loop {
+            let sink = |bytes: &[u8]| {
+                shown.set(shown.get() + bytes.len() as u64);
+                complained.set(false);
+                self.ui.log(bytes);
+                Ok(())
+            };
+            let Err(e) = gateway.logs(shown.get(), true, sink).await else {
+                return;
+            };
+            let again = gateway::is_temporary(&e) && !ending.get();
+            if !complained.replace(true) {
+                let next = if again {
+                    "; trying again while the lease goes on"
+                } else {
+                    ""
+                };
+                self.ui.note(format!("the log cannot be followed ({e}){next}"));
+            }
+            if !again {
+                return;
+            }
+            sleep(POLL).await;
+            if ending.get() {
+                return;
+            }
+        }
     }
 
     /// Shows the log while it waits for the lease to end.
     async fn watch(&self, gateway: &gateway::Client, attested: &mut Attested) -> Result<Lease> {
         self.ui.waiting("running");
-        let log = async {
-            let shown = gateway
-                .logs(0, true, |bytes| {
-                    self.ui.log(bytes);
-                    Ok(())
-                })
-                .await;
-            if let Err(e) = shown {
-                let id = self.lease_id;
-                self.ui.note(format!(
-                    "the log cannot be followed ({e}); the lease goes on. `tenure lease logs {id} -f` follows it once the gateway answers"
-                ));
-            }
-        };
+        let ending = Cell::new(false);
+        let log = self.follow_log(gateway, &ending);
         let over = async {
             let mut known = LeaseState::Active;
             let mut patience = Patience::default();
@@ -274,6 +296,7 @@ impl Follow<'_> {
             () = &mut log => over.await,
             lease = &mut over => {
                 // The log's last lines may still be on their way.
+                ending.set(true);
                 let _ = timeout(GATEWAY_PATIENCE, log).await;
                 lease
             }

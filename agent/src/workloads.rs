@@ -9,7 +9,7 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering},
         Arc,
     },
-    time::SystemTime,
+    time::{Duration, Instant, SystemTime},
 };
 
 use anyhow::{Context, Result};
@@ -36,6 +36,8 @@ struct Inner {
     max_log_bytes: u64,
     entries: Mutex<BTreeMap<u64, Entry>>,
     live_ms: AtomicU64,
+    /// When `live_ms` was last seen to move.
+    observed: Mutex<Instant>,
     stopping: AtomicBool,
     changed: Notify,
 }
@@ -95,6 +97,7 @@ impl Workloads {
             max_log_bytes,
             entries: Mutex::new(entries),
             live_ms: AtomicU64::new(0),
+            observed: Mutex::new(Instant::now()),
             stopping: AtomicBool::new(false),
             changed: Notify::new(),
         })))
@@ -136,6 +139,7 @@ impl Workloads {
         if live_ms <= before {
             return;
         }
+        *self.0.observed.lock() = Instant::now();
         for entry in self.0.entries.lock().values_mut() {
             let running = entry.handle.as_ref().is_some_and(|handle| handle.outcome().is_none());
             if !running || entry.record.phase != Phase::Running {
@@ -194,7 +198,7 @@ impl Workloads {
             Ok(program) => self.start(entry, &*program),
             Err(refused) => {
                 self.0.entries.lock().insert(id, entry);
-                self.finish(id, &Outcome::Trapped(refused.to_string()))
+                self.finish(id, &Outcome::Trapped(refused.to_string()), Duration::ZERO)
             }
         }
     }
@@ -237,7 +241,8 @@ impl Workloads {
         let this = self.clone();
         tokio::spawn(async move {
             let outcome = handle.wait().await;
-            let done = tokio::task::spawn_blocking(move || this.finish(id, &outcome)).await;
+            let since_block = this.0.observed.lock().elapsed();
+            let done = tokio::task::spawn_blocking(move || this.finish(id, &outcome, since_block)).await;
             match done {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => {
@@ -253,11 +258,12 @@ impl Workloads {
 
     /// Records that a workload cannot be run any more, for a reason that is the provider's.
     pub fn give_up(&self, id: u64, why: String) -> Result<()> {
-        self.finish(id, &Outcome::Killed(why))
+        self.finish(id, &Outcome::Killed(why), Duration::ZERO)
     }
 
-    /// Records the end of a run: hashes the outputs first, then writes the record. Stopping with the agent is no end.
-    fn finish(&self, id: u64, outcome: &Outcome) -> Result<()> {
+    /// Records the end of a run: hashes the outputs first, then writes the record. The run ended `since_block` after the last block that was
+    /// seen. Stopping with the agent is no end.
+    fn finish(&self, id: u64, outcome: &Outcome, since_block: Duration) -> Result<()> {
         if self.0.stopping.load(Ordering::SeqCst) {
             return Ok(());
         }
@@ -273,11 +279,15 @@ impl Workloads {
         let Some(entry) = entries.get_mut(&id) else {
             return Ok(());
         };
-        // What was seen last while it ran, not what the clock says now: hashing the outputs took time.
+        // It ran on after the block that was seen last: an epoch that began in between is its own too. Live time is at most the machine's,
+        // so during a halt this is later than the truth by what one block may add.
         let (ran_from_ms, live_ms) = match &mut entry.service {
             Some(service) => {
-                service.ended_ms = Some(service.to_ms);
-                (Some(service.from_ms), service.to_ms)
+                let ended_ms = service
+                    .to_ms
+                    .saturating_add(u64::try_from(since_block.as_millis()).unwrap_or(u64::MAX));
+                service.ended_ms = Some(ended_ms);
+                (Some(service.from_ms), ended_ms)
             }
             None => (None, self.0.live_ms.load(Ordering::Relaxed)),
         };

@@ -10,7 +10,7 @@ use tenure_proto::{
         bank::v1beta1::{DenomUnit, Metadata},
         base::v1beta1::Coin as ProtoCoin,
     },
-    tenure::base::v1::Window,
+    tenure::{base::v1::Window, chain::v1::Clock},
 };
 use tenure_sdk::{clock, json as proto_json, Block, Ctx, Error, Mode, Module, Result};
 use tenure_types::{sdk, Address, Coin, BASE_DENOM, DISPLAY_DENOM, DISPLAY_EXPONENT};
@@ -115,7 +115,8 @@ fn coin_json(coin: &Coin) -> Result<Value> {
     })
 }
 
-/// Checks an `app_state` by building it in memory, invariants included. Error (invalid request): names the field and its value.
+/// Checks an `app_state` by building it in memory, invariants included, as that of a chain that begins at height 1 or, if it was exported, at
+/// the height after the last one. Error (invalid request): names the field and its value.
 pub fn validate(chain_id: &str, genesis_ms: u64, app_state: &Value) -> Result<()> {
     let bytes = app_state.to_string();
     let store = tenure_store::Store::open(
@@ -126,9 +127,10 @@ pub fn validate(chain_id: &str, genesis_ms: u64, app_state: &Value) -> Result<()
     .map_err(|e| Error::internal(e.to_string()))?;
     let table = Arc::new(modules::derive_table());
     let head = crate::app::head_of(store.latest(), &table)?;
+    let last = app_state.pointer("/chain/clock").map(proto_json::from_json::<Clock>);
     let block = Block {
         chain_id: chain_id.to_owned(),
-        height: 0,
+        height: last.transpose()?.unwrap_or_default().height,
         now_ms: genesis_ms,
         header_ms: genesis_ms,
     };

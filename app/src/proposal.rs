@@ -1,8 +1,8 @@
 //! Building and judging proposals.
 //!
 //! A quarter of a block's bytes and gas is reserved for the lane of attestations, so that no flood of other transactions keeps providers from
-//! proving their work. The reserve is filled first; what the lane does not use, and what of it does not fit, goes with the rest in the order
-//! of the mempool.
+//! proving their work. The reserve is filled first, with what succeeds; what the lane does not use, and what of it does not fit or fails, goes
+//! with the rest in the order of the mempool.
 
 use tendermint_proto::v0_38::abci::{
     response_process_proposal::ProposalStatus, RequestPrepareProposal, RequestProcessProposal, ResponsePrepareProposal,
@@ -91,7 +91,13 @@ impl Inner {
                     continue;
                 }
                 let rules = Rules::load(ctx)?;
-                if deliver(ctx, tx, &rules, &self.signatures)?.paid {
+                ctx.state.checkpoint();
+                let outcome = deliver(ctx, tx, &rules, &self.signatures)?;
+                // What fails in its messages attests nothing: it has no claim to the reserve and is tried again with the rest.
+                if !outcome.paid || (reserved && outcome.result.code != 0) {
+                    ctx.state.revert()?;
+                } else {
+                    ctx.state.keep()?;
                     *taken = true;
                     chosen.push(i);
                     whole = whole.less(size);

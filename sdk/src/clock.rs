@@ -91,17 +91,15 @@ pub fn first_height_at(ctx: &mut Ctx, instant_ms: u64) -> Result<Option<u64>> {
         height.saturating_sub(kept).saturating_add(1).max(1),
         height.saturating_add(1),
     );
-    // Genesis may begin at a later height than 1: skip what was never recorded.
+    // Genesis may begin at a later height than 1: skip what was never recorded. Before the first block of an exported state that is all.
     let first = ctx.range(NAME, &[HISTORY], Some(&[HISTORY + 1]), false, 1)?;
-    if let Some(oldest) = first
-        .first()
-        .and_then(|(key, _)| key.get(1..)?.try_into().ok())
-        .map(u64::from_be_bytes)
-    {
-        low = low.max(oldest);
+    let oldest = first.first().and_then(|(key, _)| key.get(1..)?.try_into().ok());
+    match oldest.map(u64::from_be_bytes) {
+        Some(oldest) => low = low.max(oldest),
+        None => return Ok(None),
     }
     while low < high {
-        let middle = low + (high - low) / 2;
+        let middle = low.midpoint(high);
         let at = required(ctx.get(NAME, &history_key(middle))?, "clock history")?;
         let at = u64::from_be_bytes(
             at.try_into()
@@ -110,7 +108,7 @@ pub fn first_height_at(ctx: &mut Ctx, instant_ms: u64) -> Result<Option<u64>> {
         if at >= instant_ms {
             high = middle;
         } else {
-            low = middle + 1;
+            low = middle.saturating_add(1);
         }
     }
     Ok((low <= height).then_some(low))
@@ -135,6 +133,33 @@ fn check(params: &Params) -> Result<()> {
     at_least("due_per_class", params.due_per_class.into(), 1)?;
     at_least("max_block_gas", params.max_block_gas, 1_000_000)?;
     at_least("max_tx_bytes", params.max_tx_bytes, 1_024)
+}
+
+/// Refuses a chain that does not begin where the exported one ended: deadlines are heights and instants of that one.
+fn check_follows(ctx: &Ctx, clock: &Clock) -> Result<()> {
+    let refused = |message: String| Err(Error::sdk(sdk::INVALID_REQUEST, message));
+    let (height, header_ms) = (ctx.height(), ctx.block.header_ms);
+    if height != clock.height {
+        let first = clock.height.saturating_add(1);
+        return refused(format!(
+            "chain.clock.height is {}: initial_height is {}, must be {first}",
+            clock.height,
+            height.saturating_add(1)
+        ));
+    }
+    if header_ms <= clock.header_ms {
+        return refused(format!(
+            "chain.clock.header_ms is {}: genesis_time is {header_ms} ms, must be later",
+            clock.header_ms
+        ));
+    }
+    if clock.halted_ms > clock.header_ms {
+        return refused(format!(
+            "chain.clock.halted_ms is {}, must be at most header_ms, {}",
+            clock.halted_ms, clock.header_ms
+        ));
+    }
+    Ok(())
 }
 
 impl Module for ClockModule {
@@ -162,6 +187,7 @@ impl Module for ClockModule {
         if let Some(clock) = section.get("clock") {
             let clock: Clock = json::from_json(clock)?;
             if clock.height > 0 {
+                check_follows(ctx, &clock)?;
                 ctx.save(NAME, CLOCK, &clock)?;
             }
         }
@@ -211,6 +237,26 @@ mod tests {
         assert_eq!(first_height_at(&mut ctx, 1_000_000 + 1_400_001)?, Some(1_401));
         assert_eq!(first_height_at(&mut ctx, 1_000_000 + 1_500_001)?, None);
         assert_eq!(first_height_at(&mut ctx, 0)?, Some(501));
+        Ok(())
+    }
+
+    #[test]
+    fn an_exported_chain_goes_on_at_the_next_height_and_later() -> Result<()> {
+        let import = |height: u64, header_ms: u64| -> Result<Ctx> {
+            let mut ctx = testing::ctx(DeriveTable::new([(NAME, derived::nothing as _)]));
+            (ctx.block.height, ctx.block.header_ms) = (height, header_ms);
+            let clock = json!({ "height": "500", "header_ms": "9000", "halted_ms": "1000" });
+            let section = json!({ "params": json::to_json(&default_params())?, "clock": clock });
+            ClockModule.init_genesis(&mut ctx, &section)?;
+            Ok(ctx)
+        };
+        let refused = |height, header_ms| import(height, header_ms).err().map(|e| e.message).unwrap_or_default();
+        assert!(refused(0, 9_001).contains("initial_height is 1, must be 501"));
+        assert!(refused(500, 9_000).contains("genesis_time is 9000 ms, must be later"));
+        let mut ctx = import(500, 9_001)?;
+        assert_eq!(first_height_at(&mut ctx, 1)?, None);
+        assert_eq!(block(&mut ctx, 501, 9_500)?, 8_500);
+        assert_eq!(first_height_at(&mut ctx, 1)?, Some(501));
         Ok(())
     }
 }

@@ -150,10 +150,14 @@ pub fn index_key(space: &str, key: &[u8]) -> Vec<u8> {
 
 /// The least key greater than every key that begins with `prefix`; `None` if there is no such key.
 pub fn prefix_end(prefix: &[u8]) -> Option<Vec<u8>> {
-    let last = prefix.iter().rposition(|b| *b != 0xff)?;
-    let mut end = prefix[..=last].to_vec();
-    end[last] = end[last].wrapping_add(1);
-    Some(end)
+    let mut end = prefix.to_vec();
+    while let Some(last) = end.pop() {
+        if let Some(next) = last.checked_add(1) {
+            end.push(next);
+            return Some(end);
+        }
+    }
+    None
 }
 
 #[cfg(test)]

@@ -4,6 +4,26 @@
 //! ([`Derived`]: indexes and timers) and what it does at the end of a block. Modules call each other's plain functions, downwards only
 //! (`docs/layout.md`); they reach state through [`Ctx`] and nothing else. [`testing`] gives a `Ctx` in memory.
 
+#![deny(
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing
+)]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::arithmetic_side_effects,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing
+    )
+)]
+
 pub mod clock;
 pub mod ctx;
 pub mod derived;

@@ -146,6 +146,9 @@ pub trait Module: Send + Sync {
     }
 }
 
+/// Most timers that are read at once.
+const MOST_AT_ONCE: usize = 256;
+
 /// Handles what is due, class by class, at most `due_per_class` timers each; what is left over is handled in the next block with the same
 /// effect, because effects are dated at `due`. A timer whose instant has passed but whose height has not is left alone and does not count.
 /// Error (internal): a timer names no module, or its record still implies it after it was handled.
@@ -153,17 +156,28 @@ pub fn handle_due(ctx: &mut Ctx, modules: &[&dyn Module]) -> Result<()> {
     let quota = clock::params(ctx)?.due_per_class;
     for class in TimerClass::ALL {
         let (mut from, to) = Timer::due_range(class, ctx.now());
-        let mut handled = 0;
+        let (mut handled, mut portion) = (0, 1);
         while handled < quota {
-            let Some((key, value)) = ctx.derived_range(&from, Some(&to), false, 1)?.pop() else {
+            let next = ctx.derived_range(&from, Some(&to), false, portion)?;
+            if next.is_empty() {
                 break;
-            };
-            let timer = Timer::decode(&key, &value)?;
-            // The handler may add timers that are due and sort before this one; they wait for the next block, as after any carry-over.
-            from = [key.as_slice(), &[0]].concat();
-            if timer.due.height > ctx.height() {
-                continue;
             }
+            let mut found = None;
+            for (key, value) in next {
+                let timer = Timer::decode(&key, &value)?;
+                // The handler may add timers that are due and sort before this one; they wait for the next block, as after any carry-over.
+                from = [key.as_slice(), &[0]].concat();
+                if timer.due.height <= ctx.height() {
+                    found = Some((key, timer));
+                    break;
+                }
+            }
+            let Some((key, timer)) = found else {
+                // Those that wait for their height may be many, and are read in growing portions.
+                portion = portion.saturating_mul(2).min(MOST_AT_ONCE);
+                continue;
+            };
+            portion = 1;
             let module = modules
                 .iter()
                 .find(|m| m.name() == timer.module)
@@ -174,7 +188,7 @@ pub fn handle_due(ctx: &mut Ctx, modules: &[&dyn Module]) -> Result<()> {
                     "{timer:?} is still there after it was handled"
                 )));
             }
-            handled += 1;
+            handled = handled.saturating_add(1);
         }
     }
     Ok(())

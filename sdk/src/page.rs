@@ -67,7 +67,8 @@ pub fn page(ctx: &mut Ctx, source: Source<'_>, request: Option<&PageRequest>) ->
     entries.drain(..entries.len().min(count(request.offset)));
     let next_key = entries
         .get(count(limit))
-        .map(|(key, _)| key[prefix.len()..].to_vec())
+        .and_then(|(key, _)| key.get(prefix.len()..))
+        .map(<[u8]>::to_vec)
         .unwrap_or_default();
     entries.truncate(count(limit));
     let total = if request.count_total && request.key.is_empty() {

@@ -140,6 +140,13 @@ impl State {
         if key.is_empty() {
             return Err(Error::internal(format!("store {store}: a key must not be empty")));
         }
+        // ICS23 cannot prove that a key has an empty value. A module whose record may have no bytes stores none.
+        if value.as_ref().is_some_and(Vec::is_empty) {
+            let key = hex::encode(key);
+            return Err(Error::internal(format!(
+                "store {store}: the record {key} must not be empty"
+            )));
+        }
         let old = self.get(store, key)?;
         if old == value {
             return Ok(());
@@ -329,6 +336,15 @@ mod tests {
         assert_eq!(derived.len(), 1);
         assert!(derived[0].0.ends_with(b"1/k"));
         Ok(())
+    }
+
+    #[test]
+    fn empty_keys_and_empty_records_are_refused() -> Result<()> {
+        let mut state = state();
+        assert!(state.set("b", b"", Some(b"1".to_vec())).is_err_and(|e| e.is_internal()));
+        assert!(state.set("b", b"k", Some(Vec::new())).is_err_and(|e| e.is_internal()));
+        assert_eq!(state.get("b", b"k")?, None);
+        state.set("b", b"k", None)
     }
 
     proptest! {

@@ -13,12 +13,12 @@ pub struct GapSpan {
     pub missed_before_ms: u64,
 }
 
-/// A provider's attested time from some instant on.
+/// A provider's attested time, exact at the instants it was asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AttestedTime {
     /// The instant up to which outcomes (attested or missed) are final.
     pub final_until_ms: u64,
-    /// Missed time in order, disjoint: every gap that ends after the instant from which this is asked.
+    /// Missed time in order, disjoint: for each instant asked for, the last gap that begins at or before it.
     pub gaps: Vec<GapSpan>,
 }
 
@@ -28,8 +28,8 @@ impl AttestedTime {
         self.final_until_ms
     }
 
-    /// F(t): milliseconds of attested time before `t`. Only differences mean something, and only between instants from the one on that this
-    /// value was asked for. What is not final is not attested: an instant after [`Self::final_until`] gives the same as that.
+    /// F(t): milliseconds of attested time before `t`. Only differences mean something, and only between instants that this value was asked
+    /// for. What is not final is not attested: an instant after [`Self::final_until`] gives the same as that.
     pub fn attested_before(&self, t: u64) -> u64 {
         let t = t.min(self.final_until_ms);
         let after = self.gaps.partition_point(|gap| gap.start_ms <= t);

@@ -8,6 +8,9 @@ use tenure_types::{sdk, Address};
 
 use crate::{default_params, invariants, keys, params, set_params, state, FEE_COLLECTOR, NAME};
 
+/// Greatest account number and sequence of a genesis: no chain counts on from there to the end.
+const MAX_NUMBER: u64 = u64::MAX / 2;
+
 pub(crate) fn init(ctx: &mut Ctx, section: &Value) -> Result<()> {
     let rules = match section.get("params") {
         Some(value) => proto_json::from_json(value).map_err(|e| e.context("auth.params"))?,
@@ -23,13 +26,26 @@ pub(crate) fn init(ctx: &mut Ctx, section: &Value) -> Result<()> {
             let message = format!("{place}.address {address} is listed twice");
             return Err(Error::sdk(sdk::INVALID_REQUEST, message));
         }
+        for (field, value) in [
+            ("account_number", account.account_number),
+            ("sequence", account.sequence),
+        ] {
+            if value > MAX_NUMBER {
+                let message = format!("{place}.{field} is {value}, must be at most {MAX_NUMBER}");
+                return Err(Error::sdk(sdk::INVALID_REQUEST, message));
+            }
+        }
         invariants::check_account(&address, account).map_err(|e| invalid(&place, &e))?;
         state::save(ctx, &address, account)?;
         next = next.max(account.account_number.saturating_add(1));
     }
     state::set_next_number(ctx, next)?;
     let modules: Vec<ModuleAccount> = proto_json::list(section, "module_accounts")?;
-    for module in &modules {
+    for (i, module) in modules.iter().enumerate() {
+        if module.name.is_empty() {
+            let message = format!("auth.module_accounts[{i}].name is empty");
+            return Err(Error::sdk(sdk::INVALID_REQUEST, message));
+        }
         crate::ensure_module_account(ctx, &module.name)?;
     }
     crate::ensure_module_account(ctx, FEE_COLLECTOR)?;

@@ -19,7 +19,9 @@ pub(crate) fn init(ctx: &mut Ctx, section: &Value) -> Result<()> {
             default_send_enabled: true,
         },
     };
-    ctx.save(NAME, keys::PARAMS, &params)?;
+    if params != Params::default() {
+        ctx.save(NAME, keys::PARAMS, &params)?;
+    }
     // An entry has exactly the fields of an Output, so it is read as one.
     let balances: Vec<Output> = proto_json::list(section, "balances")?;
     for (i, entry) in balances.iter().enumerate() {

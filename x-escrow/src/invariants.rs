@@ -28,6 +28,7 @@ pub(crate) fn check(ctx: &mut Ctx) -> Result<()> {
     }
     for payment in state::all_payments(ctx)? {
         let lease = payment.lease_id;
+        check_address("provider", &payment.provider).map_err(|e| e.context(format!("payment of lease {lease}")))?;
         check_payment(&payment).map_err(|what| Error::internal(format!("payment of lease {lease}: {what}")))?;
         if !open.contains(&lease) && !payment.closing {
             return Err(Error::internal(format!(
@@ -47,10 +48,18 @@ pub(crate) fn check(ctx: &mut Ctx) -> Result<()> {
     Ok(())
 }
 
+/// Money goes to this address one day: that must not fail then.
+fn check_address(what: &str, text: &str) -> Result<()> {
+    let address: Result<Address, _> = text.parse();
+    address.map(drop).map_err(|e| Error::internal(format!("{what}: {e}")))
+}
+
 fn check_account(ctx: &mut Ctx, account: &Account) -> Result<()> {
     let broken = |what: String| Err(Error::internal(what));
+    check_address("owner", &account.owner)?;
     let mut lots = Amount::ZERO;
     for lot in &account.lots {
+        check_address("depositor", &lot.depositor)?;
         let remaining = stored_amount(&lot.remaining)?;
         if remaining.is_zero() {
             return broken(format!("an empty lot of {}", lot.depositor));

@@ -62,7 +62,7 @@ pub use lots::MAX_LOTS;
 pub use params::{default_params, params};
 pub use payments::{amend, catch_up, is_running, pause, resume, start_payment, MAX_PAYMENTS};
 pub use settlement::{except, instants, pay_out, settle, Settled};
-pub use state::{account, payment};
+pub use state::{account, all_accounts, payment};
 pub use tenure_proto::tenure::escrow::v1::{Account, AccountState, Lot, Params, Payment, Segment};
 pub use tenure_types::{AttestedTime, GapSpan};
 pub use timers::{EXHAUSTION_GRACE_TIMER_KIND, EXHAUSTION_TIMER_KIND};

@@ -41,8 +41,8 @@ pub(crate) fn open_payments(ctx: &mut Ctx, account: &Account) -> Result<Vec<Paym
     account.open_payments.iter().map(|lease| payment(ctx, *lease)).collect()
 }
 
-/// All accounts in order of id.
-pub(crate) fn all_accounts(ctx: &mut Ctx) -> Result<Vec<Account>> {
+/// All accounts in order of id: for checks, not for blocks.
+pub fn all_accounts(ctx: &mut Ctx) -> Result<Vec<Account>> {
     let entries = ctx.range(
         NAME,
         keys::ACCOUNTS,

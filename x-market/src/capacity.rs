@@ -48,30 +48,49 @@ pub(crate) fn require_takes_leases(ctx: &mut Ctx, owner: &Address) -> Result<Pro
     }
 }
 
+/// Most leases of a provider that are ended or finalised for it before it may take another one.
+const MOST_LAGGING: u32 = 100;
+
 /// Ends what is due among a provider's leases, and finalises what can be. Capacity, the count of open leases and with it the provider's misses
 /// then are what they would be had the queue no lag: whoever reads them to decide about a new lease begins here. (Grace after exhaustion is not
 /// a lease's own and is left to its timer: it may hold capacity a few blocks longer, never money.) One step for each such lease, none if
-/// nothing lags.
+/// nothing lags. Error: more lag than one transaction or one match may work off; the provider takes no lease until the queue has caught up.
 fn end_due_leases(ctx: &mut Ctx, owner: &Address) -> Result<()> {
-    let due = prefix(DUE_LEASES_OF, owner.as_bytes());
-    let now = [due.as_slice(), &ctx.now().saturating_add(1).to_be_bytes()].concat();
-    for (key, height) in ctx.derived_range(&due, Some(&now), false, usize::MAX)? {
+    let mut left = MOST_LAGGING;
+    let mut step = || match left.checked_sub(1) {
+        Some(less) => {
+            left = less;
+            Ok(())
+        }
+        None => Err(MarketError::ProviderNotActive {
+            provider: owner.to_string(),
+            why: format!("more than {MOST_LAGGING} of its leases are still to be ended"),
+        }),
+    };
+    let mut from = prefix(DUE_LEASES_OF, owner.as_bytes());
+    let to = [from.as_slice(), &ctx.now().saturating_add(1).to_be_bytes()].concat();
+    while let Some((key, height)) = ctx.derived_range(&from, Some(&to), false, 1)?.pop() {
+        step()?;
         if id_of(&height)? <= ctx.height() {
             lease(ctx, id_of(&key)?)?;
         }
+        from = [key.as_slice(), &[0]].concat();
     }
-    let closing = prefix(CLOSING_LEASES, owner.as_bytes());
-    for (key, _) in ctx.derived_range(&closing, prefix_end(&closing).as_deref(), false, usize::MAX)? {
+    let mut from = prefix(CLOSING_LEASES, owner.as_bytes());
+    let to = prefix_end(&from);
+    while let Some((key, _)) = ctx.derived_range(&from, to.as_deref(), false, 1)?.pop() {
         if lease(ctx, id_of(&key)?)?.state() == LeaseState::Closing {
             // Later ones ended later: their outcomes are open too.
             break;
         }
+        step()?;
+        from = [key.as_slice(), &[0]].concat();
     }
     Ok(())
 }
 
 /// Whether a default of this instant still has leases to end.
-fn ends_by_default(ctx: &mut Ctx, owner: &Address, at_ms: u64) -> Result<bool> {
+pub(crate) fn ends_by_default(ctx: &mut Ctx, owner: &Address, at_ms: u64) -> Result<bool> {
     Ok(first_running(ctx, owner)?.is_some_and(|lease| lease.created_ms <= at_ms))
 }
 

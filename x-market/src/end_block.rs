@@ -12,7 +12,7 @@ use tenure_sdk::{
 use tenure_types::Address;
 
 use crate::{
-    capacity::{first_running, free, require_takes_leases},
+    capacity::{ends_by_default, first_running, free, require_takes_leases},
     derive::{prefix, CLOSING_LEASES, READY_BIDS},
     events, keys,
     lifecycle::{catch_up, drop_claims},
@@ -35,9 +35,13 @@ pub(crate) fn end_block(ctx: &mut Ctx) -> Result<()> {
 }
 
 /// A provider defaults: from here on its leases count as ended at `at_ms` wherever they are read; the records follow at the end of blocks.
-/// If an earlier default is still being worked off, it stands: it is older than this one for all the leases it concerns.
+/// If an earlier default still has leases to end, it stands: it is older than this one for all the leases it concerns.
 pub(crate) fn begin_default(ctx: &mut Ctx, owner: &Address, at_ms: u64) -> Result<()> {
-    if state::defaulting(ctx, owner)?.is_none() {
+    let stands = match state::defaulting(ctx, owner)? {
+        Some(older) => ends_by_default(ctx, owner, older.default_at_ms)?,
+        None => false,
+    };
+    if !stands {
         let record = Defaulting {
             provider: owner.to_string(),
             default_at_ms: at_ms,

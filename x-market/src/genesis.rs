@@ -18,12 +18,23 @@ use crate::{
     NAME,
 };
 
+/// Greatest id that a genesis may have given out: no chain makes so many that the rest runs out.
+const MAX_ID: u64 = u64::MAX / 2;
+
 pub(crate) fn init(ctx: &mut Ctx, section: &Value) -> Result<()> {
     let params: Params = from_json(field(section, "params")?)?;
     check(&params)?;
     ctx.save(NAME, keys::PARAMS, &params)?;
     let counters: Counters = section.get("counters").map(from_json).transpose()?.unwrap_or_default();
-    ctx.save(NAME, keys::COUNTERS, &counters)?;
+    if counters.last_bid_id.max(counters.last_lease_id) > MAX_ID {
+        return Err(invalid(&format!(
+            "counters are {} and {}, must be at most {MAX_ID}",
+            counters.last_bid_id, counters.last_lease_id
+        )));
+    }
+    if counters != Counters::default() {
+        ctx.save(NAME, keys::COUNTERS, &counters)?;
+    }
     for (i, bid) in list::<Bid>(section, "bids")?.iter().enumerate() {
         check_id(&format!("bids[{i}]"), bid.id, counters.last_bid_id)?;
         ctx.save(NAME, &keys::bid(bid.id), bid)?;
@@ -38,6 +49,13 @@ pub(crate) fn init(ctx: &mut Ctx, section: &Value) -> Result<()> {
     }
     for record in list::<Defaulting>(section, "defaulting")? {
         let provider: Address = record.provider.parse()?;
+        let now_ms = ctx.now();
+        if record.default_at_ms > now_ms {
+            return Err(invalid(&format!(
+                "defaulting: default_at_ms of {provider} is {}, must be at most genesis_time, {now_ms} ms",
+                record.default_at_ms
+            )));
+        }
         ctx.save(NAME, &keys::defaulting(&provider), &record)?;
     }
     if let Some(cursor) = section.get("final_cursor").and_then(Value::as_str) {

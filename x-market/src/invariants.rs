@@ -1,6 +1,6 @@
 //! What must always hold: see the crate's documentation.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use prost::Message;
 use tenure_proto::tenure::{
@@ -32,6 +32,7 @@ fn check_all(ctx: &mut Ctx) -> Result<()> {
     let leases: Vec<Lease> = all(ctx, keys::LEASE)?;
     check_counters(ctx, &bids, &leases)?;
     check_bids(&bids, &claims, &leases)?;
+    check_leases(&leases)?;
     check_accounts(ctx, &bids, &leases)?;
     check_providers(ctx, &leases)
 }
@@ -129,6 +130,16 @@ fn check_bids(bids: &[Bid], claims: &[Claim], leases: &[Lease]) -> Result<()> {
 
 fn check_accounts(ctx: &mut Ctx, bids: &[Bid], leases: &[Lease]) -> Result<()> {
     let of_bid: BTreeMap<u64, &Lease> = leases.iter().map(|lease| (lease.bid_id, lease)).collect();
+    let known: BTreeSet<u64> = bids.iter().map(|bid| bid.id).collect();
+    for account in tenure_x_escrow::all_accounts(ctx)? {
+        let lease = of_bid.get(&account.id).map(|lease| lease.id);
+        if !known.contains(&account.id) || account.open_payments.iter().any(|paid| Some(*paid) != lease) {
+            return Err(broken(format!(
+                "account {} pays {:?}, its bid's lease is {lease:?}",
+                account.id, account.open_payments
+            )));
+        }
+    }
     for bid in bids {
         let lease = of_bid.get(&bid.id);
         let account = tenure_x_escrow::account(ctx, bid.id)?;
@@ -145,12 +156,42 @@ fn check_accounts(ctx: &mut Ctx, bids: &[Bid], leases: &[Lease]) -> Result<()> {
             return Err(broken(format!("closed account {} holds {}", bid.id, account.balance)));
         }
         let payment = match lease {
-            Some(lease) if lease.ready_ms > 0 => Some(tenure_x_escrow::payment(ctx, lease.id)?),
+            Some(lease) if lease.ready_ms > 0 => {
+                let payment = tenure_x_escrow::payment(ctx, lease.id)?;
+                let over = matches!(lease.state(), LeaseState::Closing | LeaseState::Closed);
+                if payment.closing != over {
+                    return Err(broken(format!(
+                        "lease {} is {:?} with {payment:?}",
+                        lease.id,
+                        lease.state()
+                    )));
+                }
+                Some(payment)
+            }
             _ => None,
         };
         queries::balance(&account, payment.as_ref())?;
     }
     Ok(())
+}
+
+/// A lease has a state, and one that ran became ready.
+fn check_leases(leases: &[Lease]) -> Result<()> {
+    let odd = leases.iter().find(|lease| match lease.state() {
+        LeaseState::Unspecified => true,
+        LeaseState::Starting => lease.ready_ms > 0,
+        LeaseState::Active | LeaseState::Paused | LeaseState::Closing => lease.ready_ms == 0,
+        LeaseState::Closed => false,
+    });
+    match odd {
+        None => Ok(()),
+        Some(lease) => Err(broken(format!(
+            "lease {} is {:?}, ready at {} ms",
+            lease.id,
+            lease.state(),
+            lease.ready_ms
+        ))),
+    }
 }
 
 fn check_providers(ctx: &mut Ctx, leases: &[Lease]) -> Result<()> {

@@ -61,7 +61,7 @@ pub fn check(params: &Params) -> Result<()> {
     for (field, value, most) in [
         ("max_claims_per_bid", params.max_claims_per_bid, 1_000),
         ("matches_per_block", params.matches_per_block, 10_000),
-        ("defaults_per_block", params.defaults_per_block, 10_000),
+        ("defaults_per_block", params.defaults_per_block, 1_000),
     ] {
         if value == 0 || value > most {
             return refuse(field, &value, &format!("from 1 to {most}"));

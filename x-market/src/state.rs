@@ -50,7 +50,7 @@ pub fn claims(ctx: &mut Ctx, bid: u64) -> Result<Vec<Claim>> {
 
 /// The counters; zeros before the first id.
 pub(crate) fn counters(ctx: &mut Ctx) -> Result<Counters> {
-    required(ctx.load(NAME, keys::COUNTERS)?, "market counters")
+    Ok(ctx.load(NAME, keys::COUNTERS)?.unwrap_or_default())
 }
 
 /// The next bid's id.

@@ -65,7 +65,11 @@ pub fn catch_up(ctx: &mut Ctx, owner: &Address) -> Result<()> {
 pub fn attested(ctx: &mut Ctx, owner: &Address, instants: &[u64]) -> Result<AttestedTime> {
     let provider = state::load(ctx, owner)?;
     let final_until_ms = provider.final_until_ms;
-    let asked: BTreeSet<u64> = instants.iter().map(|t| *t.min(&final_until_ms)).chain([final_until_ms]).collect();
+    let asked: BTreeSet<u64> = instants
+        .iter()
+        .map(|t| *t.min(&final_until_ms))
+        .chain([final_until_ms])
+        .collect();
     let prefix = keys::gaps_of(owner);
     let end = prefix_end(&prefix);
     // By start. The last gap that begins at or before an instant decides; before all gaps it is the first one.

@@ -186,10 +186,15 @@ impl Chain {
 }
 
 fn init_chain(app: &App, app_state: &Value) -> Vec<u8> {
+    // An exported chain goes on where it was.
+    let last = |field: &str| -> u64 {
+        let value = app_state["chain"]["clock"][field].as_str();
+        value.map_or(0, |text| text.parse().unwrap())
+    };
     let response = app.init_chain(RequestInitChain {
-        time: timestamp(GENESIS_MS),
+        time: timestamp(GENESIS_MS.max(last("header_ms") + 1)),
         chain_id: CHAIN_ID.to_owned(),
-        initial_height: 1,
+        initial_height: last("height") as i64 + 1,
         app_state_bytes: app_state.to_string().into_bytes().into(),
         ..Default::default()
     });

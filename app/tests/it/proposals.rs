@@ -5,10 +5,16 @@ use tendermint_proto::v0_38::abci::{
     response_process_proposal::ProposalStatus, RequestPrepareProposal, RequestProcessProposal,
 };
 
+use tenure_proto::{
+    any,
+    tenure::provider::v1::{EpochRoot, MsgAttest},
+    Any,
+};
+
 use crate::{
     chain::{timestamp, Chain},
     market::{attest, register},
-    world::{draft, send, tx, World},
+    world::{draft, send, tx, Person, World},
 };
 
 fn prepare(chain: &Chain, txs: &[Vec<u8>], max_tx_bytes: i64) -> Vec<Vec<u8>> {
@@ -142,4 +148,24 @@ fn attestations_have_a_quarter_of_the_block_to_themselves() {
     let later = with(sequence + 1, attestation);
     let proposed = prepare(&chain, &[earlier.clone(), later.clone()], limit);
     assert_eq!(proposed, [earlier, later]);
+    // Nor is it for sale: an attestation that fails pays like all others and waits like all others.
+    let junk = &world.people[5];
+    let mut draft = draft(&chain, junk, vec![attest_nothing(junk)]);
+    draft.fee().gas_limit = 50_000_000;
+    draft.fee().amount[0].amount = "50000".into();
+    let mut waiting = vec![draft.bytes(&[junk])];
+    waiting.extend(flood);
+    waiting.push(with(sequence, attest(&chain, host).unwrap()));
+    assert_eq!(prepare(&chain, &waiting, limit).first(), waiting.last());
+}
+
+/// An attestation by somebody who is no provider.
+fn attest_nothing(person: &Person) -> Any {
+    any(&MsgAttest {
+        provider: person.address.to_string(),
+        epochs: vec![EpochRoot {
+            epoch: 1,
+            root: vec![0; 32],
+        }],
+    })
 }

@@ -1,6 +1,9 @@
 //! Leases from bid to close, with amounts to the unit. Rates are one base unit per millisecond, so amounts are milliseconds.
 
 use tenure_proto::{any, tenure::market::v1::*};
+use tenure_sdk::{Module, Timer, TimerClass};
+use tenure_types::Deadline;
+use tenure_x_market::MarketModule;
 
 use crate::world::{net, World, EPOCH, GRACE, RICH, UNIT};
 
@@ -156,6 +159,30 @@ fn a_defaulting_provider_wins_no_bid_while_its_leases_end() {
     }
     world.must(1_000, &claim);
     assert_eq!(world.bid(bid).state(), BidState::Leased);
+}
+
+#[test]
+fn a_default_that_has_nothing_left_to_end_does_not_hide_the_next() {
+    let mut world = World::new();
+    let id = world.start_lease(400_000);
+    let (owner, now) = (world.providers[0].address, world.ctx.now());
+    // The leases it concerned ended in other ways before its turn came.
+    let old = Defaulting {
+        provider: owner.to_string(),
+        default_at_ms: lease(&mut world, id).created_ms - 1,
+    };
+    let key = tenure_x_market::keys::defaulting(&owner);
+    world.ctx.save("market", &key, &old).expect("saves");
+    let timer = Timer {
+        class: TimerClass::Safety,
+        due: Deadline { height: 0, ms: now },
+        module: "market".to_owned(),
+        kind: tenure_x_provider::DEFAULT_TIMER_KIND,
+        id: owner.as_bytes().to_vec(),
+    };
+    MarketModule.due(&mut world.ctx, &timer).expect("begins");
+    let ended = lease(&mut world, id);
+    assert_eq!((ended.reason(), ended.ended_ms), (CloseReason::Default, now));
 }
 
 #[test]

@@ -72,7 +72,7 @@ fn a_node_that_joins_by_state_sync_agrees_from_then_on() {
                     .is_some_and(|s| s.height == height)
             };
             assert!(
-                (0..500).any(|_| made() || {
+                (0..6_000).any(|_| made() || {
                     std::thread::sleep(Duration::from_millis(10));
                     false
                 }),

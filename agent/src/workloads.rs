@@ -391,7 +391,7 @@ impl Workloads {
             handle.kill("the agent stops");
         }
         for handle in handles {
-            let _ = tokio::time::timeout(std::time::Duration::from_secs(5), handle.wait()).await;
+            let _ = tokio::time::timeout(Duration::from_secs(5), handle.wait()).await;
         }
     }
 

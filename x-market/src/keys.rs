@@ -13,10 +13,10 @@
 //! Indexes, derived (`market.…` spaces; see [`crate::derive`]):
 //!
 //! ```text
-//! market.bid.state/   <state: 1> <id: 8>
+//! market.bid.state/   <state: 1> <id: 8>                               not EXPIRED: time alone makes it so
 //! market.bid.tenant/  <tenant: 20> <id: 8>
 //! market.ready/       <claims_close.ms: 8> <posted_height: 8> <priority: 8> <id: 8> -> claims_close.height: 8
-//! market.lease.state/ <state: 1> <id: 8>
+//! market.lease.state/ <state: 1> <id: 8>                               STARTING and ACTIVE: time alone makes the others
 //! market.lease.open/  <id: 8>
 //! market.lease.of/    <tenant or provider: 20> <id: 8>
 //! market.lease.opof/  <tenant or provider: 20> <id: 8>                 open leases only

@@ -1,4 +1,5 @@
-//! Answers about the market. Objects are caught up before they are shown: what is overdue shows as ended.
+//! Answers about the market. Objects are caught up before they are shown: what is overdue shows as ended. A list has every object that is in
+//! the wanted state after that, whatever state is stored, so answers do not depend on how far the queue of timers has got.
 
 use prost::Message;
 use tenure_proto::{
@@ -20,7 +21,8 @@ use tenure_types::Address;
 
 use crate::{
     derive::{
-        prefix, state_byte, BIDS_BY_STATE, BIDS_BY_TENANT, LEASES_BY_STATE, LEASES_OF, OPEN_LEASES, OPEN_LEASES_OF,
+        catching_up_makes_bids, catching_up_makes_leases, prefix, state_byte, BIDS_BY_STATE, BIDS_BY_TENANT,
+        LEASES_BY_STATE, LEASES_OF, OPEN_LEASES, OPEN_LEASES_OF,
     },
     errors::MarketError,
     keys,
@@ -102,7 +104,7 @@ fn bids(ctx: &mut Ctx, request: &QueryBidsRequest) -> Result<QueryBidsResponse> 
     let state = BidState::try_from(request.state)
         .map_err(|_| MarketError::field("state", request.state, "must be a BidState"))?;
     let listing = match (request.tenant.as_str(), state) {
-        ("", BidState::Unspecified) => Listing::Records(keys::BID),
+        ("", state) if state == BidState::Unspecified || catching_up_makes_bids(state) => Listing::Records(keys::BID),
         ("", _) => Listing::Index(prefix(BIDS_BY_STATE, &[state_byte(request.state)])),
         (tenant, _) => Listing::Index(prefix(BIDS_BY_TENANT, tenant.parse::<Address>()?.as_bytes())),
     };
@@ -131,12 +133,17 @@ fn leases(ctx: &mut Ctx, request: &QueryLeasesRequest) -> Result<QueryLeasesResp
         }
     };
     let (tenant, provider) = (optional(&request.tenant)?, optional(&request.provider)?);
-    // Every open lease is in a state other than CLOSED, so the shorter index serves such a state too.
+    // A lease that is stored as CLOSED stays so: the shorter index serves every other state too.
     let open = request.open_only || !matches!(state, LeaseState::Unspecified | LeaseState::Closed);
     let listing = match (tenant.or(provider), state) {
         (Some(who), _) => Listing::Index(prefix(if open { OPEN_LEASES_OF } else { LEASES_OF }, who.as_bytes())),
-        (None, LeaseState::Unspecified) if open => Listing::Index(prefix(OPEN_LEASES, &[])),
-        (None, LeaseState::Unspecified) => Listing::Records(keys::LEASE),
+        (None, state) if state == LeaseState::Unspecified || catching_up_makes_leases(state) => {
+            if open {
+                Listing::Index(prefix(OPEN_LEASES, &[]))
+            } else {
+                Listing::Records(keys::LEASE)
+            }
+        }
         (None, _) => Listing::Index(prefix(LEASES_BY_STATE, &[state_byte(request.state)])),
     };
     let (ids, pagination) = ids(ctx, &listing, request.pagination.as_ref())?;

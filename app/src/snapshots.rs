@@ -93,7 +93,13 @@ impl Inner {
         let Some(options) = &self.options.snapshots else {
             return ResponseListSnapshots::default();
         };
-        let heights = heights(&options.dir).unwrap_or_default();
+        // Peers are not told of a broken disk; the operator is.
+        let heights = heights(&options.dir).unwrap_or_else(|error| {
+            if error.kind() != io::ErrorKind::NotFound {
+                tracing::warn!(dir = %options.dir.display(), %error, "the snapshots cannot be listed");
+            }
+            Vec::new()
+        });
         let snapshot = |height: &u64| {
             let metadata = fs::read(options.dir.join(height.to_string()).join(MANIFEST)).ok()?;
             let manifest = Manifest::decode(&metadata).ok()?;
@@ -119,9 +125,13 @@ impl Inner {
                 .join(chunk_name(request.chunk)),
             _ => return ResponseLoadSnapshotChunk::default(),
         };
-        ResponseLoadSnapshotChunk {
-            chunk: fs::read(path).unwrap_or_default().into(),
-        }
+        let chunk = fs::read(&path).unwrap_or_else(|error| {
+            if error.kind() != io::ErrorKind::NotFound {
+                tracing::warn!(path = %path.display(), %error, "a snapshot's chunk cannot be read");
+            }
+            Vec::new()
+        });
+        ResponseLoadSnapshotChunk { chunk: chunk.into() }
     }
 
     /// OfferSnapshot: begins a restore, in the place of one that was begun before. `app_hash` comes from the light client.

@@ -2,19 +2,27 @@
 
 use std::{env, fs, path::PathBuf};
 
-use prost::Message;
+/// Compile-time annotations of the .proto files. They stay in the descriptors, but nobody needs Rust types of them.
+const ANNOTATIONS: &str = "google.api";
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?);
     let out = PathBuf::from(env::var("OUT_DIR")?);
     let mut files = Vec::new();
-    for dir in ["cosmos", "tendermint", "tenure"] {
+    for dir in ["amino", "cosmos", "google", "tendermint", "tenure"] {
         println!("cargo:rerun-if-changed={dir}");
         collect(&root.join(dir), &mut files)?;
     }
     files.sort();
-    let descriptors = protox::compile(&files, [&root])?;
-    fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
+    let mut compiler = protox::Compiler::new([&root])?;
+    compiler
+        .include_source_info(true)
+        .include_imports(true)
+        .open_files(files)?;
+    // Encoded by the compiler: prost's own descriptor types would drop the options that extend them, such as google.api.http.
+    fs::write(out.join("descriptors.bin"), compiler.encode_file_descriptor_set())?;
+    let mut descriptors = compiler.file_descriptor_set();
+    descriptors.file.retain(|file| file.package() != ANNOTATIONS);
 
     let grpc = env::var_os("CARGO_FEATURE_GRPC").is_some();
     let mut prost = tonic_build::Config::new();

@@ -45,7 +45,7 @@ impl Application for App {
     }
 
     fn process_proposal(&self, request: RequestProcessProposal) -> ResponseProcessProposal {
-        self.0.process_proposal(&request)
+        App::process_proposal(self, request)
     }
 
     fn finalize_block(&self, request: RequestFinalizeBlock) -> ResponseFinalizeBlock {

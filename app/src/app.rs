@@ -1,22 +1,21 @@
 //! The application's state and how it is opened.
 
-use std::{
-    collections::BTreeMap,
-    sync::{atomic::AtomicBool, Arc},
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tenure_sdk::{
     clock, Block, Committed, Ctx, DeriveTable, Derived, DerivedMap, Error, Mode, Module, QueryRoute, Result, State,
 };
-use tenure_store::{Staged, Store, StoreError, View};
+use tenure_store::{snapshot::discard_unfinished, Backend, Staged, Store, StoreError, StoreOptions, View};
 
 use crate::{
     check::CheckState,
     identity,
     modules::{self, modules},
-    snapshots::{Restoring, SnapshotOptions},
+    restore::Restoring,
+    snapshots::{SnapshotOptions, Snapshots},
+    staging::{Candidates, Counters},
     tx::{Routes, Signatures},
 };
 
@@ -41,8 +40,10 @@ pub struct AppOptions {
     pub signature_cache: usize,
     /// Heights that queries are answered for, the latest included, at least 1. Not more than the store keeps views.
     pub query_heights: usize,
-    /// Blocks that the engine is asked to keep; 0 for all.
+    /// Blocks that the engine is asked to keep, besides those that snapshots need; 0 for all.
     pub retain_blocks: u64,
+    /// Whether a proposal is executed while the validators vote on it. Outcomes do not depend on it.
+    pub optimistic: bool,
     /// Snapshots for nodes that join; none are made without.
     pub snapshots: Option<SnapshotOptions>,
 }
@@ -55,6 +56,7 @@ impl Default for AppOptions {
             signature_cache: 200_000,
             query_heights: 16,
             retain_blocks: 0,
+            optimistic: true,
             snapshots: None,
         }
     }
@@ -66,6 +68,14 @@ pub enum OpenError {
     /// The store could not be read.
     #[error("cannot read the state: {0}")]
     Store(#[from] StoreError),
+    /// The directory of the snapshots cannot be used.
+    #[error("cannot use the directory of the snapshots {}: {error}", .dir.display())]
+    Snapshots {
+        /// The directory.
+        dir: std::path::PathBuf,
+        /// What failed.
+        error: std::io::Error,
+    },
     /// The state is not one that this program wrote.
     #[error("cannot use the state of height {height}: {reason}")]
     State {
@@ -82,7 +92,10 @@ pub struct App(pub(crate) Arc<Inner>);
 
 pub(crate) struct Inner {
     /// Replaced once, by a restore.
+    /// Replaced when a state sync ends.
     pub(crate) store: ArcSwap<Store>,
+    pub(crate) backend: Arc<dyn Backend>,
+    pub(crate) store_options: StoreOptions,
     pub(crate) options: AppOptions,
     pub(crate) modules: &'static [&'static dyn Module],
     pub(crate) table: Arc<DeriveTable>,
@@ -94,8 +107,9 @@ pub(crate) struct Inner {
     pub(crate) consensus: Mutex<Consensus>,
     /// Never locked while `consensus` is held: CheckTx takes `consensus` under it.
     pub(crate) check: Mutex<Option<CheckState>>,
-    pub(crate) restoring: Mutex<Restoring>,
-    pub(crate) snapshot_running: Arc<AtomicBool>,
+    pub(crate) restoring: Mutex<Option<Restoring>>,
+    pub(crate) snapshots: Option<Snapshots>,
+    pub(crate) counters: Counters,
 }
 
 /// A committed state.
@@ -111,6 +125,8 @@ pub(crate) struct Head {
 pub(crate) struct Consensus {
     /// From InitChain until the first commit.
     pub(crate) genesis: Option<Genesis>,
+    /// Proposals that are executed ahead of a decision.
+    pub(crate) candidates: Candidates,
     /// The executed block that is not committed.
     pub(crate) pending: Option<Pending>,
 }
@@ -144,17 +160,27 @@ impl Head {
 }
 
 impl App {
-    /// Opens the application on a store: rebuilds all derived state from the records. The store must have been opened with
-    /// [`crate::stores`].
-    pub fn open(store: Arc<Store>, options: AppOptions) -> Result<Self, OpenError> {
+    /// Opens the application on a database: opens the store in it and rebuilds all derived state from the records. What a state sync that
+    /// was cut short left behind is removed first; the engine begins it again.
+    pub fn open(
+        backend: Arc<dyn Backend>,
+        store_options: StoreOptions,
+        options: AppOptions,
+    ) -> Result<Self, OpenError> {
+        if discard_unfinished(&*backend)? {
+            tracing::warn!("removed what a state sync that was cut short had left behind");
+        }
+        let store = Store::open(backend.clone(), &modules::stores(), store_options)?;
         let table = Arc::new(modules::derive_table());
-        let view = store.latest();
-        let head = head_of(view, &table).map_err(|reason| OpenError::State {
+        let head = head_of(store.latest(), &table).map_err(|reason| OpenError::State {
             height: store.latest().height(),
             reason,
         })?;
+        let snapshots = options.snapshots.clone().map(Snapshots::open).transpose()?;
         let inner = Inner {
-            store: ArcSwap::new(store),
+            store: ArcSwap::from_pointee(store),
+            backend,
+            store_options,
             modules: modules(),
             table,
             msg_routes: modules::msg_routes(),
@@ -164,10 +190,16 @@ impl App {
             consensus: Mutex::default(),
             check: Mutex::default(),
             restoring: Mutex::default(),
-            snapshot_running: Arc::default(),
+            snapshots,
+            counters: Counters::default(),
             options,
         };
         Ok(Self(Arc::new(inner)))
+    }
+
+    /// The store that holds the committed state. After a state sync it is another one, so ask again instead of keeping it.
+    pub fn store(&self) -> Arc<Store> {
+        self.0.store.load_full()
     }
 
     /// Height, header time (ms since 1970), live time (ms) and app hash of the last committed block; all zero before the first.

@@ -1,5 +1,7 @@
 //! Execution of blocks: genesis, FinalizeBlock, Commit.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use rayon::prelude::*;
 use tendermint_proto::{
     google::protobuf::Timestamp,
@@ -14,6 +16,8 @@ use tenure_types::sdk;
 use crate::{
     app::{Consensus, Genesis, Head, Inner, Pending},
     genesis,
+    snapshots::Snapshots,
+    staging::Executed,
     tx::{abci_event, decode, deliver, failed, verify_ahead, Rules, Tx},
 };
 
@@ -47,7 +51,10 @@ impl Inner {
             state: ctx.state,
             block,
         });
-        *self.consensus.lock() = Consensus { genesis, pending: None };
+        *self.consensus.lock() = Consensus {
+            genesis,
+            ..Consensus::default()
+        };
         *self.check.lock() = None;
         // The engine's own validators and consensus parameters stand.
         ResponseInitChain {
@@ -59,28 +66,61 @@ impl Inner {
     /// FinalizeBlock. May be repeated, with the same or another block, until the commit.
     pub(crate) fn finalize_block(&self, request: RequestFinalizeBlock) -> ResponseFinalizeBlock {
         let what = format!("block {}", request.height);
-        let block = self.must(&what, self.next_block(request.height, request.time));
-        let (mut ctx, events) = self.must(&what, self.begin_block(block));
-        let (tx_results, end_events) = self.must(&what, self.run_block(&mut ctx, &request.txs));
-        let events = events
+        let executed = self.staged(&request).unwrap_or_else(|| {
+            let decoded = self.must(&what, self.decode_for_block(&request.txs));
+            let executed = self.execute(request.height, request.time, &decoded, &AtomicBool::new(false));
+            let Some(executed) = self.must(&what, executed) else {
+                self.abort(&format!("{what}: its execution was stopped"));
+            };
+            executed
+        });
+        self.consensus.lock().pending = Some(executed.pending);
+        executed.response
+    }
+
+    /// Executes a block on the committed state. Leaves no trace; nothing if `stopped` is set meanwhile. Error: the node is broken, or the
+    /// block does not follow.
+    pub(crate) fn execute(
+        &self,
+        height: i64,
+        time: Option<Timestamp>,
+        txs: &[Result<Tx>],
+        stopped: &AtomicBool,
+    ) -> Result<Option<Executed>> {
+        let (mut ctx, begin_events) = self.begin_block(self.next_block(height, time)?)?;
+        let (state, _) = self.latest_state();
+        verify_ahead(&state, &ctx.block, txs, &self.signatures);
+        let Some(tx_results) = self.run_txs(&mut ctx, txs, stopped)? else {
+            return Ok(None);
+        };
+        for module in self.modules {
+            module.end_block(&mut ctx)?;
+        }
+        let end_events = std::mem::take(&mut ctx.events);
+        if self.options.invariants_every_block {
+            self.invariants(&mut ctx)?;
+        }
+        let moded_events = begin_events
             .into_iter()
-            .map(|e| moded(e, "BeginBlock"))
-            .chain(end_events.into_iter().map(|e| moded(e, "EndBlock")));
+            .map(|event| moded(event, "BeginBlock"))
+            .chain(end_events.into_iter().map(|event| moded(event, "EndBlock")));
+        let events = moded_events.collect();
         let block = ctx.block.clone();
-        let writes = self.must(&what, ctx.state.into_writes());
-        let staged = self.must(&what, self.store.load().stage(writes.changes));
-        let app_hash = staged.app_hash().to_vec();
-        self.consensus.lock().pending = Some(Pending {
+        let writes = ctx.state.into_writes()?;
+        let staged = self.store.load().stage(writes.changes);
+        let staged = staged.map_err(|e| Error::internal(e.to_string()))?;
+        let response = ResponseFinalizeBlock {
+            events,
+            tx_results,
+            app_hash: staged.app_hash().to_vec().into(),
+            ..Default::default()
+        };
+        let pending = Pending {
             staged,
             derived: writes.derived,
             block,
-        });
-        ResponseFinalizeBlock {
-            events: events.collect(),
-            tx_results,
-            app_hash: app_hash.into(),
-            ..Default::default()
-        }
+        };
+        Ok(Some(Executed { response, pending }))
     }
 
     /// Commit: one synced batch, then the new state is there for queries and the mempool.
@@ -91,18 +131,27 @@ impl Inner {
         };
         let view = self.must("commit", self.store.load().commit(staged, block.height));
         let height = block.height;
-        self.snapshot_if_due(&view);
+        if let Some(snapshots) = &self.snapshots {
+            snapshots.begin_if_due(&view);
+        }
         self.publish(Head { view, derived, block });
-        consensus.genesis = None;
+        *consensus = Consensus::default();
         drop(consensus);
         *self.check.lock() = None;
-        let retain = match self.options.retain_blocks {
-            0 => 0,
-            keep => height.saturating_sub(keep.saturating_sub(1)),
-        };
         ResponseCommit {
-            retain_height: i64::try_from(retain).unwrap_or(0),
+            retain_height: i64::try_from(self.retain_height(height)).unwrap_or(0),
         }
+    }
+
+    /// The least height of a block that the engine must keep: who joins from a snapshot needs those after it. 0 for all. What evidence of
+    /// misbehaviour needs, CometBFT keeps by itself.
+    fn retain_height(&self, height: u64) -> u64 {
+        let Some(before) = self.options.retain_blocks.checked_sub(1) else {
+            return 0;
+        };
+        let wanted = height.saturating_sub(before);
+        let oldest = self.snapshots.as_ref().and_then(Snapshots::oldest);
+        oldest.map_or(wanted, |oldest| oldest.min(wanted))
     }
 
     /// The state on which the next block is built, and the block that made it.
@@ -153,47 +202,44 @@ impl Inner {
             .collect()
     }
 
-    fn run_block<B: AsRef<[u8]> + Sync>(&self, ctx: &mut Ctx, txs: &[B]) -> Result<(Vec<ExecTxResult>, Vec<Event>)> {
-        let chain = clock::params(ctx)?;
-        let decoded = self.decode_all(txs, chain.max_tx_bytes);
-        let (state, _) = self.latest_state();
-        verify_ahead(&state, &ctx.block, &decoded, &self.signatures);
-        let mut results = Vec::with_capacity(decoded.len());
+    /// The transactions of a block.
+    pub(crate) fn decode_for_block<B: AsRef<[u8]> + Sync>(&self, txs: &[B]) -> Result<Vec<Result<Tx>>> {
+        let (state, block) = self.latest_state();
+        let chain = clock::params(&mut Ctx::new(state, block, Mode::Query))?;
+        Ok(self.decode_all(txs, chain.max_tx_bytes))
+    }
+
+    /// Executes transactions one after another under the rules that hold at the beginning of the block; nothing if `stopped` is set meanwhile.
+    fn run_txs(&self, ctx: &mut Ctx, txs: &[Result<Tx>], stopped: &AtomicBool) -> Result<Option<Vec<ExecTxResult>>> {
+        let rules = Rules::load(ctx)?;
+        let most = rules.chain.max_block_gas;
+        let mut results = Vec::with_capacity(txs.len());
         let mut wanted: u64 = 0;
-        for tx in &decoded {
+        for tx in txs {
+            if stopped.load(Ordering::Relaxed) {
+                return Ok(None);
+            }
             let result = match tx {
                 Err(error) if error.is_internal() => return Err(error.clone()),
                 Err(error) => failed(error, 0, 0, Vec::new()),
                 Ok(tx) => {
-                    let alone = tx.gas_wanted() > chain.max_block_gas;
-                    wanted = if alone {
-                        wanted
-                    } else {
-                        wanted.saturating_add(tx.gas_wanted())
-                    };
+                    // What asks for more than any block holds is refused by itself, and takes nothing from the others.
+                    let alone = tx.gas_wanted() > most;
+                    if !alone {
+                        wanted = wanted.saturating_add(tx.gas_wanted());
+                    }
                     // ProcessProposal refuses such a block; should two thirds have accepted it, its work stays bounded all the same.
-                    if wanted > chain.max_block_gas && !alone {
-                        let message = format!(
-                            "the block's transactions ask for more gas than {}: out of gas",
-                            chain.max_block_gas
-                        );
+                    if wanted > most && !alone {
+                        let message = format!("the block's transactions ask for more gas than {most}: out of gas");
                         failed(&Error::sdk(sdk::OUT_OF_GAS, message), tx.gas_wanted(), 0, Vec::new())
                     } else {
-                        let rules = Rules::load(ctx)?;
                         deliver(ctx, tx, &rules, &self.signatures)?.result
                     }
                 }
             };
             results.push(result);
         }
-        for module in self.modules {
-            module.end_block(ctx)?;
-        }
-        let events = std::mem::take(&mut ctx.events);
-        if self.options.invariants_every_block {
-            self.invariants(ctx)?;
-        }
-        Ok((results, events))
+        Ok(Some(results))
     }
 }
 

@@ -81,7 +81,9 @@ fn market_sections(profile: Profile, state: &mut Map<String, Value>) -> Result<(
         providers.epoch_ms = 3_000;
         providers.grace = Some(Window { blocks: 2, ms: 2_000 });
         providers.unbonding = Some(Window { blocks: 10, ms: 30_000 });
+        providers.gap_horizon_ms = 3_600_000;
         escrows.exhaustion_grace_ms = 10_000;
+        escrows.settle_every_ms = 3_600_000;
         rules.start = Some(Window { blocks: 5, ms: 30_000 });
     }
     let mut add = |name: &str, params: Value| state.insert(name.to_owned(), json!({ "params": params }));

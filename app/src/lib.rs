@@ -5,7 +5,8 @@
 //! changes are staged. `Commit` writes what was staged in one batch and publishes it for queries.
 //!
 //! Where to look: [`modules`] the list of modules, `tx` the pipeline of transactions, `block` execution of blocks, `proposal` building and
-//! judging proposals, `check` the mempool's side, `query` questions, `snapshots` state sync, `genesis` the first state.
+//! judging proposals, `staging` their execution ahead of a decision, `check` the mempool's side, `query` questions, [`snapshots`] and
+//! `restore` state sync, `genesis` the first state.
 
 #![deny(
     clippy::arithmetic_side_effects,
@@ -35,13 +36,17 @@ mod identity;
 pub mod modules;
 mod proposal;
 mod query;
-mod snapshots;
+mod restore;
+pub mod snapshots;
+mod staging;
 pub mod tx;
 
 pub use app::{App, AppOptions, OnBroken, OpenError};
 pub use modules::{modules, stores};
+pub use proposal::MAX_BLOCK_TX_BYTES;
 pub use query::QueryAnswer;
 pub use snapshots::SnapshotOptions;
+pub use staging::StagingCounts;
 
 /// Version of the application as blocks carry it: a change of it is an upgrade of the chain.
 pub const APP_VERSION: u64 = 1;

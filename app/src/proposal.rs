@@ -1,22 +1,31 @@
 //! Building and judging proposals.
 //!
+//! Limits of bytes and gas are the application's, so that the engine may hand over its whole mempool: with `block.max_bytes` and
+//! `block.max_gas` of the consensus parameters at -1, CometBFT does. With other values it hands over only the oldest transactions that fit a
+//! block, and a flood keeps attestations from even being seen here.
+//!
 //! A quarter of a block's bytes and gas is reserved for the lane of attestations, so that no flood of other transactions keeps providers from
-//! proving their work. The reserve is filled first, with what succeeds; what the lane does not use, and what of it does not fit or fails, goes
-//! with the rest in the order of the mempool.
+//! proving their work. The reserve is filled first, with what succeeds, one transaction of each sender before the second of any; what the lane
+//! does not use, and what of it does not fit or fails, goes with the rest in the order of the mempool.
+
+use std::collections::BTreeSet;
 
 use tendermint_proto::v0_38::abci::{
     response_process_proposal::ProposalStatus, RequestPrepareProposal, RequestProcessProposal, ResponsePrepareProposal,
     ResponseProcessProposal,
 };
-use tenure_sdk::{clock, Ctx, Error, Result};
+use tenure_sdk::{clock, Ctx, Error, Mode, Result};
+use tenure_types::sdk;
 
 use crate::{
-    app::Inner,
-    tx::{deliver, verify_ahead, Rules, Tx},
+    app::{App, Inner},
+    tx::{deliver, verify_ahead, Rules, Tx, MAX_FREE_GAS},
 };
 
 /// Messages of the lane. A transaction is in it if all its messages are.
 const LANE: [&str; 2] = ["/tenure.provider.v1.MsgAttest", "/tenure.market.v1.MsgReportDown"];
+/// Most bytes of transactions in a block, with their field headers.
+pub const MAX_BLOCK_TX_BYTES: u64 = 4 << 20;
 /// The lane's share of a block: one in this many.
 const LANE_SHARE: u64 = 4;
 
@@ -39,6 +48,14 @@ impl Room {
         }
     }
 
+    /// The reserve of the lane.
+    fn quarter(self) -> Room {
+        Room {
+            bytes: self.bytes / LANE_SHARE,
+            gas: self.gas / LANE_SHARE,
+        }
+    }
+
     /// What a transaction takes: its bytes with the field header that the block's encoding adds, and the gas it asks for.
     fn of(len: usize, tx: &Tx) -> Room {
         Room {
@@ -48,15 +65,35 @@ impl Room {
     }
 }
 
+/// How the transactions of the mempool are gone through, one after another.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Round {
+    /// The reserve, one transaction of each sender: nobody fills it before everybody else had a turn.
+    OneEach,
+    /// What is left of the reserve.
+    Reserve,
+    /// Everything that is left.
+    Rest,
+}
+
+/// What became of a transaction so far.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Waits,
+    /// Its messages failed: it has no claim to the reserve.
+    Failed,
+    Chosen,
+}
+
 impl Inner {
-    /// PrepareProposal: transactions that will pay their fee, within the block's bytes and gas. Those whose messages fail are kept: their
-    /// senders pay, and learn why. Those that change nothing are left out.
+    /// PrepareProposal: transactions that change something, within the block's bytes and gas. Those that pay their fee are kept even if their
+    /// messages fail: their senders learn why, and nobody has proposers execute anything for nothing. All others that fail are left out.
     pub(crate) fn prepare_proposal(&self, request: RequestPrepareProposal) -> ResponsePrepareProposal {
         let what = format!("proposal of block {}", request.height);
         let chosen = self.next_block(request.height, request.time).and_then(|block| {
             let (mut ctx, _) = self.begin_block(block)?;
             let bytes = u64::try_from(request.max_tx_bytes).unwrap_or(0);
-            self.choose(&mut ctx, &request.txs, bytes)
+            self.choose(&mut ctx, &request.txs, bytes.min(MAX_BLOCK_TX_BYTES))
         });
         let chosen = self.must(&what, chosen);
         let mut txs: Vec<_> = request.txs.into_iter().map(Some).collect();
@@ -69,63 +106,68 @@ impl Inner {
 
     /// Indexes of the transactions to propose, in order.
     fn choose<B: AsRef<[u8]> + Sync>(&self, ctx: &mut Ctx, txs: &[B], max_bytes: u64) -> Result<Vec<usize>> {
-        let chain = clock::params(ctx)?;
-        let decoded = self.decode_all(txs, chain.max_tx_bytes);
+        let rules = Rules::load(ctx)?;
+        let decoded = self.decode_all(txs, rules.chain.max_tx_bytes);
         verify_ahead(&self.latest_state().0, &ctx.block, &decoded, &self.signatures);
         let mut whole = Room {
             bytes: max_bytes,
-            gas: chain.max_block_gas,
+            gas: rules.chain.max_block_gas,
         };
-        let mut lane = Room {
-            bytes: max_bytes / LANE_SHARE,
-            gas: chain.max_block_gas / LANE_SHARE,
-        };
-        let (mut chosen, mut taken) = (Vec::new(), vec![false; txs.len()]);
-        for reserved in [true, false] {
-            for (i, ((tx, raw), taken)) in decoded.iter().zip(txs).zip(&mut taken).enumerate() {
+        let mut reserve = whole.quarter();
+        let (mut chosen, mut fates) = (Vec::new(), vec![Fate::Waits; txs.len()]);
+        let mut served = BTreeSet::new();
+        for round in [Round::OneEach, Round::Reserve, Round::Rest] {
+            for (i, ((tx, raw), fate)) in decoded.iter().zip(txs).zip(&mut fates).enumerate() {
                 let Ok(tx) = tx else { continue };
                 let size = Room::of(raw.as_ref().len(), tx);
-                let room = if reserved { lane } else { whole };
-                // A member of the lane whose account has an earlier transaction waiting fails here at first, and is tried again behind it.
-                if *taken || (reserved && !in_lane(tx)) || !room.fits(size) {
+                let reserved = round != Round::Rest;
+                let room = if reserved { reserve } else { whole };
+                if *fate == Fate::Chosen || !room.fits(size) || (reserved && (*fate == Fate::Failed || !in_lane(tx))) {
                     continue;
                 }
-                let rules = Rules::load(ctx)?;
+                let sender = match tx.signers() {
+                    Ok(signers) => signers.first().copied(),
+                    Err(_) => continue,
+                };
+                if round == Round::OneEach && (size.gas > MAX_FREE_GAS || served.contains(&sender)) {
+                    continue;
+                }
                 ctx.state.checkpoint();
                 let outcome = deliver(ctx, tx, &rules, &self.signatures)?;
-                // What fails in its messages attests nothing: it has no claim to the reserve and is tried again with the rest.
-                if !outcome.paid || (reserved && outcome.result.code != 0) {
+                // One whose account has an earlier transaction waiting fails here at first, and is tried again behind it.
+                if !outcome.stays || (reserved && outcome.result.code != 0) {
                     ctx.state.revert()?;
-                } else {
-                    ctx.state.keep()?;
-                    *taken = true;
-                    chosen.push(i);
-                    whole = whole.less(size);
-                    lane = if reserved { lane.less(size) } else { lane };
+                    if outcome.stays {
+                        *fate = Fate::Failed;
+                    }
+                    continue;
+                }
+                ctx.state.keep()?;
+                *fate = Fate::Chosen;
+                chosen.push(i);
+                whole = whole.less(size);
+                if reserved {
+                    reserve = reserve.less(size);
+                    served.insert(sender);
                 }
             }
         }
         Ok(chosen)
     }
 
-    /// ProcessProposal: a pure function of the committed state and the block. Refuses only what no honest proposer makes: a transaction that
-    /// is too long or does not decode, or more gas than a block holds.
-    pub(crate) fn process_proposal(&self, request: &RequestProcessProposal) -> ResponseProcessProposal {
-        let status = match self.judge(request) {
-            Ok(()) => ProposalStatus::Accept,
-            Err(error) if error.is_internal() => self.abort(&format!("proposal of block {}: {error}", request.height)),
-            Err(error) => {
-                tracing::warn!(height = request.height, %error, "refused a proposal");
-                ProposalStatus::Reject
-            }
-        };
-        ResponseProcessProposal { status: status.into() }
-    }
-
-    fn judge(&self, request: &RequestProcessProposal) -> Result<()> {
+    /// Refuses only what no honest proposer makes: a transaction that is too long or does not decode, or more bytes or gas than a block holds.
+    /// A pure function of the committed state and the block. Returns the transactions.
+    fn judge(&self, request: &RequestProcessProposal) -> Result<Vec<Result<Tx>>> {
         let (state, block) = self.latest_state();
-        let mut ctx = Ctx::new(state.clone(), block.clone(), tenure_sdk::Mode::Query);
-        let chain = clock::params(&mut ctx)?;
+        let chain = clock::params(&mut Ctx::new(state, block, Mode::Query))?;
+        let bytes = request
+            .txs
+            .iter()
+            .fold(0, |sum: u64, tx| sum.saturating_add(proto_len(tx.len())));
+        if bytes > MAX_BLOCK_TX_BYTES {
+            let message = format!("the transactions have {bytes} bytes, a block holds {MAX_BLOCK_TX_BYTES}");
+            return Err(Error::sdk(sdk::TX_TOO_LARGE, message));
+        }
         let decoded = self.decode_all(&request.txs, chain.max_tx_bytes);
         let mut gas: u64 = 0;
         for (i, tx) in decoded.iter().enumerate() {
@@ -137,11 +179,30 @@ impl Inner {
                 "the transactions ask for {gas} gas, a block holds {}",
                 chain.max_block_gas
             );
-            return Err(Error::sdk(tenure_types::sdk::INVALID_GAS_LIMIT, message));
+            return Err(Error::sdk(sdk::INVALID_GAS_LIMIT, message));
         }
-        // The block will most likely be executed: its signatures are verified while the votes travel.
-        verify_ahead(&state, &block, &decoded, &self.signatures);
-        Ok(())
+        Ok(decoded)
+    }
+}
+
+impl App {
+    /// ProcessProposal. What is accepted will most likely be decided: it is executed while the votes travel.
+    pub(crate) fn process_proposal(&self, request: RequestProcessProposal) -> ResponseProcessProposal {
+        let height = request.height;
+        let status = match self.0.judge(&request) {
+            Ok(decoded) => {
+                if self.0.options.optimistic {
+                    self.stage(request, decoded);
+                }
+                ProposalStatus::Accept
+            }
+            Err(error) if error.is_internal() => self.0.abort(&format!("proposal of block {height}: {error}")),
+            Err(error) => {
+                tracing::warn!(height, %error, "refused a proposal");
+                ProposalStatus::Reject
+            }
+        };
+        ResponseProcessProposal { status: status.into() }
     }
 }
 

@@ -12,6 +12,7 @@ use tenure_proto::{
     tenure::chain::v1::{StatusRequest, StatusResponse},
 };
 use tenure_sdk::{module::request, Ctx, Error, Mode, Result};
+use tenure_store::StoreError;
 use tenure_types::sdk;
 
 use crate::{
@@ -125,8 +126,20 @@ impl Inner {
     }
 
     fn abci_answer(&self, request: &RequestQuery) -> Result<ResponseQuery> {
-        if request.path.starts_with("/p2p/filter/") || request.path.starts_with("p2p/filter/") {
-            return Ok(ResponseQuery::default());
+        // CometBFT's clients leave the first slash out for store queries.
+        let segments: Vec<&str> = request.path.trim_start_matches('/').split('/').collect();
+        match segments.as_slice() {
+            // Every peer is welcome: filters are the engine's own settings.
+            ["p2p", "filter", "addr" | "id", _] => return Ok(ResponseQuery::default()),
+            // Operators and engines ask before the first block too.
+            ["app", "version"] => {
+                return Ok(ResponseQuery {
+                    value: SOFTWARE_VERSION.into(),
+                    height: i64::try_from(self.head().block.height).unwrap_or(i64::MAX),
+                    ..Default::default()
+                })
+            }
+            _ => {}
         }
         let height = u64::try_from(request.height).map_err(|_| {
             Error::sdk(
@@ -140,10 +153,7 @@ impl Inner {
             height: i64::try_from(head.block.height).unwrap_or(i64::MAX),
             ..Default::default()
         };
-        // CometBFT's clients leave the first slash out for store queries.
-        let segments: Vec<&str> = request.path.trim_start_matches('/').split('/').collect();
         match segments.as_slice() {
-            ["app", "version"] => Ok(answered(SOFTWARE_VERSION.into())),
             ["app", "simulate"] => Ok(answered(self.simulate(&request.data)?.encode_to_vec())),
             ["store", store, "key"] => {
                 let mut response = answered(Vec::new());
@@ -157,7 +167,15 @@ impl Inner {
     /// One record as it is stored, with the two levels of its proof if asked for: the key in its store, then the store in the app hash, which
     /// is in the header of the next height.
     fn stored(&self, head: &Head, store: &str, request: &RequestQuery, response: &mut ResponseQuery) -> Result<()> {
-        let refused = |e: tenure_store::StoreError| Error::sdk(sdk::INVALID_REQUEST, e.to_string());
+        let refused = |e: StoreError| match e {
+            StoreError::UnknownStore { .. } => {
+                Error::sdk(sdk::UNKNOWN_REQUEST, format!("no such store: {e}: unknown request"))
+            }
+            StoreError::EmptyKey { .. } | StoreError::Unprovable { .. } => {
+                Error::sdk(sdk::INVALID_REQUEST, e.to_string())
+            }
+            broken => Error::internal(broken.to_string()),
+        };
         response.key = request.data.clone();
         if !request.prove {
             response.value = head

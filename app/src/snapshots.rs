@@ -1,31 +1,30 @@
-//! State sync: snapshots of committed states for other nodes, and the restore of theirs.
+//! Snapshots of committed states, for nodes that join by state sync.
 //!
-//! Snapshots lie under one directory, each in a folder named after its height: `manifest` and the chunks `00000`, `00001`, … A folder appears
-//! whole, by a rename, so an unfinished snapshot is never offered. They are written by a thread of their own from an immutable view, while the
-//! chain goes on. What a restoring node trusts is the app hash alone (`tenure_store::snapshot`).
+//! They lie under one directory, each in a folder named after its height: `manifest` and the chunks `00000`, `00001`, … A folder appears whole,
+//! by a rename, so an unfinished snapshot is never offered. They are written by a thread of their own from an immutable view, while the chain
+//! goes on. Their bytes are a function of the state and the size of the chunks alone, so nodes with equal settings offer the same snapshot.
 
 use std::{
-    fs, io,
+    fs::{self, File},
+    io::{self, Write},
     path::{Path, PathBuf},
-    sync::{
-        atomic::{AtomicBool, Ordering},
-        Arc,
-    },
+    sync::Arc,
 };
 
+use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 use tendermint_proto::v0_38::abci::{
-    response_apply_snapshot_chunk::Result as Applied, response_offer_snapshot::Result as Offered,
-    RequestApplySnapshotChunk, RequestLoadSnapshotChunk, RequestOfferSnapshot, ResponseApplySnapshotChunk,
-    ResponseListSnapshots, ResponseLoadSnapshotChunk, ResponseOfferSnapshot, Snapshot,
+    RequestLoadSnapshotChunk, ResponseListSnapshots, ResponseLoadSnapshotChunk, Snapshot,
 };
 use tenure_store::{
     snapshot::{Export, Manifest, Restore, FORMAT},
     Backend, StoreError, StoreOptions, View,
 };
 
-use crate::app::{head_of, App, Consensus, Inner};
+use crate::app::{App, Inner, OpenError};
 
+/// Largest chunk, bytes: what CometBFT advises.
+pub const MAX_CHUNK_BYTES: usize = 10_000_000;
 /// Most snapshots that are offered: CometBFT looks at ten of each peer.
 const MAX_LISTED: usize = 10;
 const MANIFEST: &str = "manifest";
@@ -35,69 +34,209 @@ const MANIFEST: &str = "manifest";
 pub struct SnapshotOptions {
     /// Where they lie; created if need be.
     pub dir: PathBuf,
-    /// One at every multiple of this height, at least 1.
+    /// One at every multiple of this height, at least 1. Nodes of a chain should agree on it, so that a joining node finds several peers.
     pub every_blocks: u64,
     /// How many are kept, at least 1.
     pub keep: usize,
-    /// Largest chunk, bytes; CometBFT advises 10 MB.
+    /// Largest chunk, bytes, at most [`MAX_CHUNK_BYTES`]. Nodes of a chain must agree on it to offer equal snapshots.
     pub chunk_bytes: usize,
 }
 
-/// A restore, and where it goes.
-#[derive(Default)]
-pub(crate) struct Restoring {
-    target: Option<(Arc<dyn Backend>, StoreOptions)>,
-    /// With the number of its chunks.
-    running: Option<(Restore, usize)>,
-}
-
-impl App {
-    /// Allows a restore by state sync into the backend of the store that the application was opened with, as long as it is empty. After a
-    /// restore the application works on a new `Store` over it; the one it was opened with must not be used any more.
-    pub fn allow_restore(&self, backend: Arc<dyn Backend>, options: StoreOptions) {
-        self.0.restoring.lock().target = Some((backend, options));
+impl SnapshotOptions {
+    /// Two snapshots, one every 1,000 blocks, in the largest chunks.
+    pub fn new(dir: PathBuf) -> Self {
+        Self {
+            dir,
+            every_blocks: 1_000,
+            keep: 2,
+            chunk_bytes: MAX_CHUNK_BYTES,
+        }
     }
 }
 
-impl Inner {
+/// A finished snapshot on disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotInfo {
+    /// Height of the state.
+    pub height: u64,
+    /// Format of the chunks.
+    pub format: u32,
+    /// Number of chunks.
+    pub chunks: u32,
+    /// Bytes of all chunks.
+    pub bytes: u64,
+    /// App hash of the state.
+    pub app_hash: [u8; 32],
+    /// SHA-256 of the manifest, by which peers tell snapshots of one height apart.
+    pub hash: [u8; 32],
+}
+
+/// Why a snapshot could not be written, read or restored.
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotError {
+    /// The directory.
+    #[error("cannot use the snapshot in {}: {error}", .path.display())]
+    Disk {
+        /// Where.
+        path: PathBuf,
+        /// What failed.
+        error: io::Error,
+    },
+    /// The snapshot or the state.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// The finished snapshots in a directory, the oldest first; none if there is no directory. Folders that hold no readable manifest are left out.
+pub fn list(dir: &Path) -> Result<Vec<SnapshotInfo>, SnapshotError> {
+    let heights = heights(dir).map_err(|error| disk(dir, error))?;
+    Ok(heights.into_iter().filter_map(|height| info(dir, height)).collect())
+}
+
+/// Writes a snapshot of a state.
+pub fn export(dir: &Path, view: &Arc<View>, chunk_bytes: usize) -> Result<SnapshotInfo, SnapshotError> {
+    let name = view.height().to_string();
+    let (unfinished, finished) = (dir.join(format!(".{name}")), dir.join(&name));
+    let mut export = Export::new(view.clone(), chunk_bytes.min(MAX_CHUNK_BYTES))?;
+    let in_dir = |error| disk(&unfinished, error);
+    remove(&unfinished).map_err(in_dir)?;
+    fs::create_dir_all(&unfinished).map_err(in_dir)?;
+    let mut chunks: u32 = 0;
+    while let Some(chunk) = export.next_chunk()? {
+        write_synced(&unfinished.join(chunk_name(chunks)), &chunk).map_err(in_dir)?;
+        chunks = chunks.saturating_add(1);
+    }
+    write_synced(&unfinished.join(MANIFEST), &export.manifest().encode()).map_err(in_dir)?;
+    // After a loss of power the folder is whole or absent.
+    File::open(&unfinished).and_then(|dir| dir.sync_all()).map_err(in_dir)?;
+    remove(&finished).map_err(in_dir)?;
+    fs::rename(&unfinished, &finished).map_err(in_dir)?;
+    File::open(dir).and_then(|dir| dir.sync_all()).map_err(in_dir)?;
+    info(dir, view.height()).ok_or_else(|| disk(&finished, io::ErrorKind::NotFound.into()))
+}
+
+/// Restores a snapshot into an empty database, which can then be opened. `trusted` is the app hash of its height, from a source that the
+/// operator trusts: the header of the next height. Error: the snapshot is not of it, is damaged, or the database holds something.
+pub fn restore(
+    dir: &Path,
+    height: u64,
+    backend: Arc<dyn Backend>,
+    options: StoreOptions,
+    trusted: [u8; 32],
+) -> Result<(), SnapshotError> {
+    let folder = dir.join(height.to_string());
+    let read = |name: String| fs::read(folder.join(name)).map_err(|error| disk(&folder, error));
+    let manifest = Manifest::decode(&read(MANIFEST.to_owned())?)?;
+    let count = manifest.chunks.len();
+    let mut restore = Restore::begin(backend, &crate::stores(), options, manifest, trusted)?;
+    for index in 0..count {
+        restore.apply(index, &read(chunk_name(u32::try_from(index).unwrap_or(u32::MAX)))?)?;
+    }
+    restore.finish()?;
+    Ok(())
+}
+
+/// Removes a snapshot; whether there was one.
+pub fn delete(dir: &Path, height: u64) -> Result<bool, SnapshotError> {
+    let folder = dir.join(height.to_string());
+    let existed = folder.exists();
+    remove(&folder).map_err(|error| disk(&folder, error))?;
+    Ok(existed)
+}
+
+/// The snapshots that this node makes.
+pub(crate) struct Snapshots {
+    options: SnapshotOptions,
+    state: Arc<Mutex<Progress>>,
+}
+
+#[derive(Default)]
+struct Progress {
+    /// Height of the one that is being written.
+    running: Option<u64>,
+    /// Height of the oldest finished one.
+    oldest: Option<u64>,
+}
+
+impl Snapshots {
+    /// Opens the directory, and removes what a process that ended early left unfinished.
+    pub(crate) fn open(options: SnapshotOptions) -> Result<Self, OpenError> {
+        let oldest = tidy(&options.dir).map_err(|error| OpenError::Snapshots {
+            dir: options.dir.clone(),
+            error,
+        })?;
+        let state = Progress { running: None, oldest };
+        Ok(Self {
+            options,
+            state: Arc::new(Mutex::new(state)),
+        })
+    }
+
+    /// Height of the oldest snapshot, the one that is being written included.
+    pub(crate) fn oldest(&self) -> Option<u64> {
+        let state = self.state.lock();
+        state.oldest.into_iter().chain(state.running).min()
+    }
+
     /// Begins to write a snapshot of a view that was just committed, if one is due and none is being written.
-    pub(crate) fn snapshot_if_due(&self, view: &Arc<View>) {
-        let Some(options) = self.options.snapshots.clone() else {
-            return;
-        };
-        if view.height().checked_rem(options.every_blocks.max(1)) != Some(0) {
+    pub(crate) fn begin_if_due(&self, view: &Arc<View>) {
+        let height = view.height();
+        if height.checked_rem(self.options.every_blocks.max(1)) != Some(0) {
             return;
         }
-        if self.snapshot_running.swap(true, Ordering::AcqRel) {
-            tracing::warn!(
-                height = view.height(),
-                "no snapshot: the one before is still being written"
-            );
+        let mut state = self.state.lock();
+        if let Some(running) = state.running {
+            tracing::warn!(height, running, "no snapshot: the one before is still being written");
             return;
         }
-        let (view, running) = (view.clone(), Running(self.snapshot_running.clone()));
+        state.running = Some(height);
+        drop(state);
+        let (options, view, running) = (self.options.clone(), view.clone(), Running(self.state.clone()));
         let write = move || {
-            let _running = running;
-            match write(&options, &view) {
-                Ok(chunks) => tracing::info!(height = view.height(), chunks, "snapshot written"),
-                Err(error) => tracing::error!(height = view.height(), %error, "snapshot failed"),
+            let running = running;
+            match export(&options.dir, &view, options.chunk_bytes) {
+                Ok(info) => tracing::info!(height, chunks = info.chunks, bytes = info.bytes, "snapshot written"),
+                Err(error) => tracing::error!(height, %error, "snapshot failed"),
+            }
+            drop(view);
+            match prune(&options) {
+                Ok(oldest) => running.0.lock().oldest = oldest,
+                Err(error) => tracing::error!(dir = %options.dir.display(), %error, "old snapshots cannot be removed"),
             }
         };
         if let Err(error) = std::thread::Builder::new().name("snapshot".to_owned()).spawn(write) {
             tracing::error!(%error, "snapshot failed: no thread");
         }
     }
+}
 
+/// Clears the mark when the thread ends, however it ends.
+struct Running(Arc<Mutex<Progress>>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.lock().running = None;
+    }
+}
+
+impl App {
+    /// Height of the snapshot that is being written, if one is.
+    pub fn snapshot_in_progress(&self) -> Option<u64> {
+        self.0.snapshots.as_ref()?.state.lock().running
+    }
+}
+
+impl Inner {
     /// ListSnapshots: the youngest first.
     pub(crate) fn list_snapshots(&self) -> ResponseListSnapshots {
-        let Some(options) = &self.options.snapshots else {
+        let Some(Snapshots { options, .. }) = &self.snapshots else {
             return ResponseListSnapshots::default();
         };
+        // One more is there while the oldest is being removed.
+        let most = options.keep.clamp(1, MAX_LISTED);
         // Peers are not told of a broken disk; the operator is.
         let heights = heights(&options.dir).unwrap_or_else(|error| {
-            if error.kind() != io::ErrorKind::NotFound {
-                tracing::warn!(dir = %options.dir.display(), %error, "the snapshots cannot be listed");
-            }
+            tracing::warn!(dir = %options.dir.display(), %error, "the snapshots cannot be listed");
             Vec::new()
         });
         let snapshot = |height: &u64| {
@@ -112,14 +251,14 @@ impl Inner {
             })
         };
         ResponseListSnapshots {
-            snapshots: heights.iter().rev().filter_map(snapshot).take(MAX_LISTED).collect(),
+            snapshots: heights.iter().rev().filter_map(snapshot).take(most).collect(),
         }
     }
 
     /// LoadSnapshotChunk: empty if there is no such chunk any more.
     pub(crate) fn load_chunk(&self, request: &RequestLoadSnapshotChunk) -> ResponseLoadSnapshotChunk {
-        let path = match &self.options.snapshots {
-            Some(options) if request.format == FORMAT => options
+        let path = match &self.snapshots {
+            Some(Snapshots { options, .. }) if request.format == FORMAT => options
                 .dir
                 .join(request.height.to_string())
                 .join(chunk_name(request.chunk)),
@@ -133,108 +272,12 @@ impl Inner {
         });
         ResponseLoadSnapshotChunk { chunk: chunk.into() }
     }
-
-    /// OfferSnapshot: begins a restore, in the place of one that was begun before. `app_hash` comes from the light client.
-    pub(crate) fn offer_snapshot(&self, request: &RequestOfferSnapshot) -> ResponseOfferSnapshot {
-        let result = |result: Offered| ResponseOfferSnapshot { result: result.into() };
-        let Some(offered) = &request.snapshot else {
-            return result(Offered::Reject);
-        };
-        if offered.format != FORMAT {
-            return result(Offered::RejectFormat);
-        }
-        let mut restoring = self.restoring.lock();
-        let Some((backend, options)) = restoring.target.clone().filter(|_| self.head().block.height == 0) else {
-            tracing::error!(
-                "a snapshot was offered, but this node has a state already or was not opened for a restore"
-            );
-            return result(Offered::Abort);
-        };
-        let (Ok(manifest), Ok(trusted)) = (
-            Manifest::decode(&offered.metadata),
-            request.app_hash.as_ref().try_into(),
-        ) else {
-            return result(Offered::RejectSender);
-        };
-        if manifest.height != offered.height {
-            return result(Offered::RejectSender);
-        }
-        restoring.running = None;
-        let chunks = manifest.chunks.len();
-        match Restore::begin(backend, &crate::stores(), options, manifest, trusted) {
-            Ok(restore) => {
-                restoring.running = Some((restore, chunks));
-                result(Offered::Accept)
-            }
-            Err(StoreError::Manifest { detail }) => {
-                tracing::warn!(detail, "a snapshot was refused");
-                result(Offered::Reject)
-            }
-            Err(error) => {
-                tracing::error!(%error, "cannot restore a snapshot");
-                result(Offered::Abort)
-            }
-        }
-    }
-
-    /// ApplySnapshotChunk: after the last one the restored state is the application's.
-    pub(crate) fn apply_chunk(&self, request: &RequestApplySnapshotChunk) -> ResponseApplySnapshotChunk {
-        let result = |result: Applied| ResponseApplySnapshotChunk {
-            result: result.into(),
-            ..Default::default()
-        };
-        let mut restoring = self.restoring.lock();
-        let Some((mut restore, chunks)) = restoring.running.take() else {
-            return result(Applied::Abort);
-        };
-        match restore.apply(usize::try_from(request.index).unwrap_or(usize::MAX), &request.chunk) {
-            Ok(()) => {}
-            Err(StoreError::Chunk { detail, .. }) => {
-                tracing::warn!(
-                    index = request.index,
-                    sender = request.sender,
-                    detail,
-                    "a chunk was refused"
-                );
-                restoring.running = Some((restore, chunks));
-                return ResponseApplySnapshotChunk {
-                    result: Applied::Retry.into(),
-                    refetch_chunks: vec![request.index],
-                    reject_senders: vec![request.sender.clone()],
-                };
-            }
-            Err(error) => {
-                tracing::error!(%error, "cannot restore a snapshot");
-                return result(Applied::Abort);
-            }
-        }
-        if restore.next_index() < chunks {
-            restoring.running = Some((restore, chunks));
-            return result(Applied::Accept);
-        }
-        match restore.finish() {
-            Ok(store) => {
-                let head = self.must("restored state", head_of(store.latest(), &self.table));
-                *self.consensus.lock() = Consensus::default();
-                self.store.store(Arc::new(store));
-                self.heads.store(Arc::new(vec![Arc::new(head)]));
-                *self.check.lock() = None;
-                result(Applied::Accept)
-            }
-            Err(error) => {
-                tracing::error!(%error, "the snapshot was not what it promised");
-                result(Applied::RejectSnapshot)
-            }
-        }
-    }
 }
 
-/// Clears the mark when the thread ends, however it ends.
-struct Running(Arc<AtomicBool>);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.0.store(false, Ordering::Release);
+fn disk(path: &Path, error: io::Error) -> SnapshotError {
+    SnapshotError::Disk {
+        path: path.to_owned(),
+        error,
     }
 }
 
@@ -242,26 +285,52 @@ fn chunk_name(index: u32) -> String {
     format!("{index:05}")
 }
 
-/// Writes a snapshot and removes what is too old. Returns the number of chunks.
-fn write(options: &SnapshotOptions, view: &Arc<View>) -> Result<u32, Box<dyn std::error::Error>> {
-    let name = view.height().to_string();
-    let (unfinished, finished) = (options.dir.join(format!(".{name}")), options.dir.join(&name));
-    remove(&unfinished)?;
-    remove(&finished)?;
-    fs::create_dir_all(&unfinished)?;
-    let mut export = Export::new(view.clone(), options.chunk_bytes)?;
-    let mut chunks: u32 = 0;
-    while let Some(chunk) = export.next_chunk()? {
-        fs::write(unfinished.join(chunk_name(chunks)), chunk)?;
-        chunks = chunks.saturating_add(1);
+fn info(dir: &Path, height: u64) -> Option<SnapshotInfo> {
+    let folder = dir.join(height.to_string());
+    let metadata = fs::read(folder.join(MANIFEST)).ok()?;
+    let manifest = Manifest::decode(&metadata).ok()?;
+    let chunks = u32::try_from(manifest.chunks.len()).ok()?;
+    let bytes = (0..chunks).map(|i| fs::metadata(folder.join(chunk_name(i))).map_or(0, |file| file.len()));
+    Some(SnapshotInfo {
+        height,
+        format: manifest.format,
+        chunks,
+        bytes: bytes.fold(0, u64::saturating_add),
+        app_hash: manifest.app_hash,
+        hash: Sha256::digest(&metadata).into(),
+    })
+}
+
+/// Makes the directory if need be and removes unfinished snapshots. Returns the height of the oldest finished one.
+fn tidy(dir: &Path) -> io::Result<Option<u64>> {
+    fs::create_dir_all(dir)?;
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        let unfinished = |name: &str| {
+            name.strip_prefix('.')
+                .is_some_and(|height| height.parse::<u64>().is_ok())
+        };
+        if entry.file_name().to_str().is_some_and(unfinished) {
+            remove(&entry.path())?;
+        }
     }
-    fs::write(unfinished.join(MANIFEST), export.manifest().encode())?;
-    fs::rename(&unfinished, &finished)?;
+    Ok(heights(dir)?.first().copied())
+}
+
+/// Removes the snapshots that are too old. Returns the height of the oldest that is left.
+fn prune(options: &SnapshotOptions) -> io::Result<Option<u64>> {
     let heights = heights(&options.dir)?;
-    for old in heights.iter().take(heights.len().saturating_sub(options.keep.max(1))) {
+    let (old, kept) = heights.split_at(heights.len().saturating_sub(options.keep.max(1)));
+    for old in old {
         remove(&options.dir.join(old.to_string()))?;
     }
-    Ok(chunks)
+    Ok(kept.first().copied())
+}
+
+fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = File::create(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
 }
 
 fn remove(dir: &Path) -> io::Result<()> {
@@ -271,10 +340,14 @@ fn remove(dir: &Path) -> io::Result<()> {
     }
 }
 
-/// Heights of the finished snapshots, ascending.
+/// Heights of the finished snapshots, ascending; none if there is no directory.
 fn heights(dir: &Path) -> io::Result<Vec<u64>> {
+    let entries = match fs::read_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
     let mut heights = Vec::new();
-    for entry in fs::read_dir(dir)? {
+    for entry in entries {
         heights.extend(entry?.file_name().to_str().and_then(|name| name.parse::<u64>().ok()));
     }
     heights.sort_unstable();

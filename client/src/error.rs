@@ -247,6 +247,9 @@ impl Error {
                 "start one with `tenured devnet`, or name another with --node http://HOST:9090 or TENURE_NODE"
                     .to_owned(),
             ),
+            Self::Unreachable {
+                what: crate::rpc::RPC, ..
+            } => Some("name the node's JSON-RPC, not its gRPC, with --rpc http://HOST:26657 or TENURE_RPC".to_owned()),
             Self::NotIncluded { hash, .. } | Self::OutcomeUnknown { hash, .. } => {
                 Some(format!("look it up with `tenure tx {hash}` before sending it again"))
             }

@@ -193,6 +193,7 @@ impl Job {
             manifest_hash: manifest_hash(&self.manifest).to_vec(),
             claim_window: Some(window(self.claim_window_ms)),
             expiry: self.expiry_ms.map(window),
+            auto_top_up: None,
         }
     }
 

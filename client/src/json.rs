@@ -1,9 +1,8 @@
-//! Messages as JSON for `-o json`: the proto3 mapping with the field names of the .proto files and 64-bit integers as strings, as Cosmos
-//! writes it.
+//! Messages as JSON for `-o json`: see [`tenure_proto::json`].
 
 use prost::{Message, Name};
-use prost_reflect::{DynamicMessage, ReflectMessage, SerializeOptions};
 use serde_json::Value;
+use tenure_proto::json::{of_bytes, JsonError};
 
 use crate::{Error, Result};
 
@@ -14,19 +13,11 @@ pub fn to_json<M: Message + Name>(message: &M) -> Result<Value> {
 
 /// An encoded message of a known name as JSON, every field present. Error: the chain has no such message, or the bytes are not one.
 pub fn named(name: &str, bytes: &[u8]) -> Result<Value> {
-    let malformed = |detail: String| Error::Malformed {
+    of_bytes(name, bytes).map_err(|error| Error::Malformed {
         what: "the node",
-        detail,
-    };
-    let descriptor = tenure_proto::pool()
-        .get_message_by_name(name)
-        .ok_or_else(|| malformed(format!("message {name:?} is not known to this client")))?;
-    let dynamic = DynamicMessage::decode(descriptor, bytes).map_err(|e| malformed(format!("{name}: {e}")))?;
-    let options = SerializeOptions::new()
-        .use_proto_field_name(true)
-        .skip_default_fields(false)
-        .stringify_64_bit_integers(true);
-    dynamic
-        .serialize_with_options(serde_json::value::Serializer, &options)
-        .map_err(|e| malformed(format!("{} as JSON: {e}", dynamic.descriptor().full_name())))
+        detail: match error {
+            JsonError::Unknown(_) => format!("{error} to this client"),
+            JsonError::Malformed { .. } => error.to_string(),
+        },
+    })
 }

@@ -475,7 +475,7 @@ impl PendingTx {
     }
 }
 
-fn outcome(response: TxResponse) -> Result<TxResult> {
+pub(crate) fn outcome(response: TxResponse) -> Result<TxResult> {
     let height = u64::try_from(response.height).unwrap_or_default();
     if response.code != 0 {
         return Err(Error::Refused(Box::new(Refusal {

@@ -1,7 +1,8 @@
 //! Transactions as bytes: body, fee, signers, signatures. No I/O.
 //!
-//! They are Cosmos SDK transactions with `SIGN_MODE_DIRECT`. A transaction of one account goes through [`crate::sender::TxSender`]; one that
-//! needs several signatures (`MsgAmendLease`) is a [`Draft`] that each signer signs, on their own machine if need be.
+//! They are Cosmos SDK transactions. A transaction of one account goes through [`crate::sender::TxSender`] with `SIGN_MODE_DIRECT`; one that
+//! needs several signatures is a [`Draft`] that each signer signs. `SIGN_MODE_LEGACY_AMINO_JSON` lets a signer sign before the other signers'
+//! sequences are known: [`crate::amendment`].
 
 use prost::Message;
 use sha2::{Digest, Sha256};
@@ -28,14 +29,17 @@ pub struct Signer {
     pub public_key: Vec<u8>,
     /// Its account's next sequence.
     pub sequence: u64,
+    /// How it signs: `Direct` or `LegacyAminoJson`.
+    pub mode: SignMode,
 }
 
 impl Signer {
-    /// The signer that has this key.
+    /// The signer that has this key and signs with `SIGN_MODE_DIRECT`.
     pub fn new(key: &Key, sequence: u64) -> Self {
         Self {
             public_key: key.public_key().to_vec(),
             sequence,
+            mode: SignMode::Direct,
         }
     }
 }
@@ -68,7 +72,7 @@ impl Draft {
             ..Default::default()
         };
         let auth_info = AuthInfo {
-            signer_infos: signers.iter().map(|s| signer_info(s, SignMode::Direct)).collect(),
+            signer_infos: signers.iter().map(|s| signer_info(s, s.mode)).collect(),
             fee: Some(fee_of(gas, fee)),
             ..Default::default()
         };
@@ -144,7 +148,7 @@ fn signer_info(signer: &Signer, mode: SignMode) -> SignerInfo {
     }
 }
 
-fn fee_of(gas: u64, fee: u128) -> Fee {
+pub(crate) fn fee_of(gas: u64, fee: u128) -> Fee {
     // A coin of zero is malformed: no fee is an empty list.
     let amount = if fee == 0 {
         Vec::new()

@@ -1,5 +1,6 @@
 //! What the servers ask of the application.
 
+use tendermint_proto::v0_38::abci::{RequestQuery, ResponseQuery};
 use tenure_types::Result;
 
 /// An answered query.
@@ -15,6 +16,8 @@ pub struct Answer {
 pub trait Chain: Send + Sync + 'static {
     /// Answers a query on the state of `height`, or the latest. Error: see the query; an unknown height says which are kept.
     fn query(&self, path: &str, request: &[u8], height: Option<u64>) -> Result<Answer>;
+    /// Answers an ABCI query: a query by its path, or `/store/<store>/key` with its proof.
+    fn abci_query(&self, request: RequestQuery) -> ResponseQuery;
     /// Paths of all queries, `/pkg.Service/Method`.
     fn query_paths(&self) -> Vec<String>;
 }

@@ -1,6 +1,8 @@
-//! Settings: `app.toml` (this node) and the keys of CometBFT's `config.toml` that the solo engine uses.
+//! Settings: `app.toml` (this node), and CometBFT's `config.toml` in the module `comet`.
 //!
 //! Precedence: environment, file, default. Errors name the key, the value and the limit.
+
+mod comet;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,6 +17,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tenure_types::Coin;
 
 use crate::home::Home;
+
+pub use comet::{AppAddress, CometConfig, MempoolSettings};
 
 /// What `tenured init` writes as `app.toml`.
 pub const APP_TOML: &str = include_str!("templates/app.toml");
@@ -31,12 +35,16 @@ pub const ENV_PREFIX: &str = "TENURED_";
 pub struct AppConfig {
     /// The gRPC server.
     pub grpc: GrpcConfig,
+    /// The REST server.
+    pub api: ApiConfig,
     /// The solo engine.
     pub solo: SoloSettings,
     /// The application's store.
     pub store: StoreConfig,
     /// The faucet.
     pub faucet: FaucetConfig,
+    /// Metrics.
+    pub telemetry: TelemetryConfig,
 }
 
 /// Section `grpc`.
@@ -53,6 +61,20 @@ pub struct GrpcConfig {
     pub max_concurrent_requests: usize,
     /// Longest time for one request.
     pub request_timeout: Span,
+}
+
+/// Section `api`, named as in the Cosmos SDK. Its messages, requests and times are limited by section `grpc`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct ApiConfig {
+    /// Whether there is one.
+    pub enable: bool,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Connections served at a time.
+    pub max_open_connections: usize,
+    /// Longest request body.
+    pub max_body_bytes: usize,
 }
 
 /// Section `solo`.
@@ -92,28 +114,14 @@ pub struct FaucetConfig {
     pub key_file: String,
 }
 
-/// What the solo engine uses of CometBFT's `config.toml`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct CometConfig {
-    /// The node's name.
-    pub moniker: String,
-    /// Where JSON-RPC listens.
-    pub rpc: SocketAddr,
-    /// The mempool's limits.
-    pub mempool: MempoolSettings,
-}
-
-/// Section `mempool` of `config.toml`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MempoolSettings {
-    /// Most transactions that wait.
-    pub size: usize,
-    /// Most bytes of all waiting transactions.
-    pub max_txs_bytes: u64,
-    /// Most bytes of one transaction.
-    pub max_tx_bytes: usize,
-    /// Hashes of seen transactions that are remembered.
-    pub cache_size: usize,
+/// Section `telemetry`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct TelemetryConfig {
+    /// Whether metrics are served.
+    pub enabled: bool,
+    /// Where Prometheus finds them.
+    pub address: SocketAddr,
 }
 
 /// A length of time in a settings file: an integer and one of `ms`, `s`, `m`, `h`.
@@ -207,6 +215,17 @@ impl Default for GrpcConfig {
     }
 }
 
+impl Default for ApiConfig {
+    fn default() -> Self {
+        Self {
+            enable: false,
+            address: SocketAddr::from(([127, 0, 0, 1], 1317)),
+            max_open_connections: 1_000,
+            max_body_bytes: 4 << 20,
+        }
+    }
+}
+
 impl Default for SoloSettings {
     fn default() -> Self {
         Self {
@@ -233,6 +252,15 @@ impl Default for FaucetConfig {
             amount: Coin::base(10_000_000),
             interval: Span::ms(60_000),
             key_file: "config/faucet_key.json".to_owned(),
+        }
+    }
+}
+
+impl Default for TelemetryConfig {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            address: SocketAddr::from(([127, 0, 0, 1], 26661)),
         }
     }
 }
@@ -303,6 +331,8 @@ impl AppConfig {
             Span::ms(100),
             Span::ms(300_000),
         )?;
+        within("api.max-open-connections", self.api.max_open_connections, 1, 65_536)?;
+        within("api.max-body-bytes", self.api.max_body_bytes, 1 << 10, 64 << 20)?;
         within(
             "solo.block-interval",
             self.solo.block_interval,
@@ -379,214 +409,6 @@ fn set(table: &mut toml::Table, section: &str, key: &str, text: &str) -> Result<
 
 fn from_table<T: DeserializeOwned>(table: &toml::Table) -> Result<T> {
     Ok(T::deserialize(table.clone())?)
-}
-
-/// Keys of CometBFT v0.38's `config.toml` outside sections.
-const COMET_KEYS: &[&str] = &[
-    "version",
-    "proxy_app",
-    "moniker",
-    "db_backend",
-    "db_dir",
-    "log_level",
-    "log_format",
-    "genesis_file",
-    "priv_validator_key_file",
-    "priv_validator_state_file",
-    "priv_validator_laddr",
-    "node_key_file",
-    "abci",
-    "filter_peers",
-];
-/// Its sections; those that the solo engine reads have their keys listed below.
-const COMET_SECTIONS: &[&str] = &[
-    "rpc",
-    "p2p",
-    "mempool",
-    "statesync",
-    "blocksync",
-    "consensus",
-    "storage",
-    "tx_index",
-    "instrumentation",
-];
-const COMET_RPC_KEYS: &[&str] = &[
-    "laddr",
-    "cors_allowed_origins",
-    "cors_allowed_methods",
-    "cors_allowed_headers",
-    "grpc_laddr",
-    "grpc_max_open_connections",
-    "unsafe",
-    "max_open_connections",
-    "max_subscription_clients",
-    "max_subscriptions_per_client",
-    "experimental_subscription_buffer_size",
-    "experimental_websocket_write_buffer_size",
-    "experimental_close_on_slow_client",
-    "timeout_broadcast_tx_commit",
-    "max_request_batch_size",
-    "max_body_bytes",
-    "max_header_bytes",
-    "tls_cert_file",
-    "tls_key_file",
-    "pprof_laddr",
-];
-const COMET_MEMPOOL_KEYS: &[&str] = &[
-    "type",
-    "recheck",
-    "recheck_timeout",
-    "broadcast",
-    "wal_dir",
-    "size",
-    "max_txs_bytes",
-    "cache_size",
-    "keep-invalid-txs-in-cache",
-    "max_tx_bytes",
-    "max_batch_bytes",
-    "experimental_max_gossip_connections_to_persistent_peers",
-    "experimental_max_gossip_connections_to_non_persistent_peers",
-];
-
-/// Environment variables that set keys of the sections that the solo engine reads.
-const COMET_ENV: &[&str] = &[
-    "TENURED_RPC_LADDR",
-    "TENURED_MEMPOOL_SIZE",
-    "TENURED_MEMPOOL_MAX_TXS_BYTES",
-    "TENURED_MEMPOOL_MAX_TX_BYTES",
-    "TENURED_MEMPOOL_CACHE_SIZE",
-];
-
-impl CometConfig {
-    /// Reads `config.toml` of a home, then the environment. A missing file is all defaults.
-    pub fn load(home: &Home, env: &Env) -> Result<Self> {
-        let path = home.config("config.toml");
-        Self::parse(&read(&path)?, env).with_context(|| path.display().to_string())
-    }
-
-    /// From a file's text and the environment. Error: a key that CometBFT v0.38 does not know, a malformed value, or one beyond
-    /// its limit; names it.
-    pub fn parse(text: &str, env: &Env) -> Result<Self> {
-        let table: toml::Table = toml::from_str(text)?;
-        for (key, value) in &table {
-            let (known, keys): (bool, &[&str]) = match (key.as_str(), value.as_table()) {
-                ("rpc", Some(_)) => (true, COMET_RPC_KEYS),
-                ("mempool", Some(_)) => (true, COMET_MEMPOOL_KEYS),
-                (section, Some(_)) => (COMET_SECTIONS.contains(&section), &[]),
-                (key, None) => (COMET_KEYS.contains(&key), &[]),
-            };
-            if !known {
-                bail!("unknown key {key}: CometBFT v0.38 has none of this name");
-            }
-            let inner = value.as_table().filter(|_| !keys.is_empty());
-            if let Some(odd) = inner.and_then(|t| t.keys().find(|k| !keys.contains(&k.as_str()))) {
-                bail!("unknown key {key}.{odd}: CometBFT v0.38 has none of this name");
-            }
-        }
-        for section in ["RPC", "MEMPOOL"] {
-            let prefix = format!("{ENV_PREFIX}{section}_");
-            let odd = env
-                .keys()
-                .find(|n| n.starts_with(&prefix) && !COMET_ENV.contains(&n.as_str()));
-            if let Some(odd) = odd {
-                bail!(
-                    "environment variable {odd}: there is no such key; known are {}",
-                    COMET_ENV.join(", ")
-                );
-            }
-        }
-        let settings = CometSettings { table: &table, env };
-        let config = Self {
-            moniker: settings.text("", "moniker", "tenure")?,
-            rpc: listen_address("rpc.laddr", &settings.text("rpc", "laddr", "tcp://127.0.0.1:26657")?)?,
-            mempool: MempoolSettings {
-                size: settings.number("mempool", "size", 5_000, 1, 1_000_000)? as usize,
-                max_txs_bytes: settings.number("mempool", "max_txs_bytes", 64 << 20, 1 << 10, 4 << 30)?,
-                max_tx_bytes: settings.number("mempool", "max_tx_bytes", 1 << 20, 1 << 10, 22_020_096)? as usize,
-                cache_size: settings.number("mempool", "cache_size", 10_000, 0, 10_000_000)? as usize,
-            },
-        };
-        if config.moniker.is_empty() || config.moniker.len() > 70 {
-            bail!(
-                "moniker {:?} has {} bytes, must have 1 to 70",
-                config.moniker,
-                config.moniker.len()
-            );
-        }
-        Ok(config)
-    }
-}
-
-/// Keys by section and name, the environment first.
-struct CometSettings<'a> {
-    table: &'a toml::Table,
-    env: &'a Env,
-}
-
-impl CometSettings<'_> {
-    fn in_env(&self, section: &str, key: &str) -> Option<&String> {
-        let name = if section.is_empty() {
-            key.to_owned()
-        } else {
-            format!("{section}_{key}")
-        };
-        self.env.get(&format!("{ENV_PREFIX}{}", name.to_uppercase()))
-    }
-
-    fn in_file(&self, section: &str, key: &str) -> Option<&toml::Value> {
-        if section.is_empty() {
-            self.table.get(key)
-        } else {
-            self.table.get(section)?.get(key)
-        }
-    }
-
-    fn text(&self, section: &str, key: &str, default: &str) -> Result<String> {
-        if let Some(text) = self.in_env(section, key) {
-            return Ok(text.clone());
-        }
-        match self.in_file(section, key) {
-            None => Ok(default.to_owned()),
-            Some(toml::Value::String(text)) => Ok(text.clone()),
-            Some(other) => bail!("{} is {other}, must be a string", dotted(section, key)),
-        }
-    }
-
-    fn number(&self, section: &str, key: &str, default: u64, min: u64, max: u64) -> Result<u64> {
-        let name = dotted(section, key);
-        let value = match (self.in_env(section, key), self.in_file(section, key)) {
-            (Some(text), _) => text
-                .parse()
-                .ok()
-                .with_context(|| format!("{name} is {text:?}, must be an integer"))?,
-            (None, None) => default,
-            (None, Some(toml::Value::Integer(n))) => u64::try_from(*n)
-                .ok()
-                .with_context(|| format!("{name} is {n}, must be {min} to {max}"))?,
-            (None, Some(other)) => bail!("{name} is {other}, must be an integer"),
-        };
-        within(&name, value, min, max)?;
-        Ok(value)
-    }
-}
-
-fn dotted(section: &str, key: &str) -> String {
-    if section.is_empty() {
-        key.to_owned()
-    } else {
-        format!("{section}.{key}")
-    }
-}
-
-/// An address in CometBFT's form, `tcp://host:port`; the scheme may be left out.
-fn listen_address(key: &str, text: &str) -> Result<SocketAddr> {
-    text.strip_prefix("tcp://")
-        .unwrap_or(text)
-        .parse()
-        .ok()
-        .with_context(|| {
-            format!("{key} is {text:?}, must be tcp://<IP address>:<port>, for example tcp://127.0.0.1:26657")
-        })
 }
 
 #[cfg(test)]

@@ -5,14 +5,15 @@ use std::path::Path;
 
 use anyhow::{bail, ensure, Context, Result};
 use serde_json::{json, Map, Value};
+use sha2::{Digest, Sha256};
 use tendermint::Time;
-use tenure_solo::{Genesis, ValidatorKey};
+use tenure_solo::Genesis;
 use tenure_types::{Address, Amount, Coin, Coins};
 
 use crate::application;
 
-/// Voting power of the first validator. Without others its size says nothing.
-const POWER: u64 = 10;
+/// Voting power of the validator that `tenured init` makes. Without others its size says nothing.
+pub const POWER: u64 = 10;
 
 /// What a new chain begins with.
 pub struct NewGenesis<'a> {
@@ -50,7 +51,8 @@ pub fn document(new: NewGenesis<'_>) -> Result<Value> {
             "block": { "max_bytes": "2097152", "max_gas": application::max_block_gas().to_string() },
             "evidence": { "max_age_num_blocks": "100000", "max_age_duration": "172800000000000", "max_bytes": "1048576" },
             "validator": { "pub_key_types": ["ed25519"] },
-            "version": { "app": "0" },
+            // CometBFT takes it from here, not from Info, when it rolls back; blocks carry what Info says.
+            "version": { "app": application::APP_VERSION.to_string() },
             "abci": { "vote_extensions_enable_height": "0" },
         },
         "validators": [],
@@ -59,14 +61,34 @@ pub fn document(new: NewGenesis<'_>) -> Result<Value> {
     }))
 }
 
-/// An entry of `validators`.
-pub fn validator(key: &ValidatorKey, name: &str) -> Value {
+/// An entry of `validators`: an ed25519 key, a name and a voting power.
+pub fn validator(public_key: &[u8; 32], name: &str, power: u64) -> Value {
+    let digest = Sha256::digest(public_key);
     json!({
-        "address": hex::encode_upper(key.address()),
-        "pub_key": { "type": "tendermint/PubKeyEd25519", "value": base64_text(&key.public_key()) },
-        "power": POWER.to_string(),
+        "address": hex::encode_upper(&digest[..20]),
+        "pub_key": { "type": "tendermint/PubKeyEd25519", "value": base64_text(public_key) },
+        "power": power.to_string(),
         "name": name,
     })
+}
+
+/// What an account begins with in one denom. Error: its entry is malformed.
+pub fn balance(document: &Value, address: &Address, denom: &str) -> Result<Amount> {
+    let address = address.to_string();
+    let balances = document.pointer("/app_state/bank/balances").and_then(Value::as_array);
+    let entry = balances.and_then(|all| all.iter().find(|entry| entry["address"] == address.as_str()));
+    let coin = entry
+        .and_then(|entry| entry["coins"].as_array())
+        .and_then(|coins| coins.iter().find(|coin| coin["denom"] == denom));
+    match coin {
+        None => Ok(Amount::ZERO),
+        Some(coin) => {
+            let amount = coin["amount"].as_str().unwrap_or_default();
+            amount
+                .parse()
+                .with_context(|| format!("genesis: the balance of {address} is {amount:?}"))
+        }
+    }
 }
 
 fn base64_text(bytes: &[u8]) -> String {

@@ -13,6 +13,8 @@
 //! <home>/data/priv_validator_state.json     what the key signed last
 //! <home>/data/application.db/               the application's RocksDB
 //! <home>/data/solo.redb                     the solo engine's blocks
+//! <home>/data/blockstore.db/, state.db/, cs.wal/, evidence.db/, tx_index.db/   CometBFT's
+//! <home>/data/app.sock                      where CometBFT finds the application
 //! ```
 
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -37,8 +39,23 @@ pub struct RunFile {
     pub grpc: SocketAddr,
     /// Where CometBFT's JSON-RPC is served.
     pub rpc: SocketAddr,
+    /// Where REST listens, if it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api: Option<SocketAddr>,
+    /// Where Prometheus finds metrics, if they are served.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<SocketAddr>,
     /// The chain.
     pub chain_id: String,
+    /// What makes the blocks: `solo`, `comet` or `external`.
+    #[serde(default)]
+    pub engine: String,
+    /// Where other nodes connect, if they can.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub p2p: Option<SocketAddr>,
+    /// The process of a CometBFT that this node runs; changes when it is started again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cometbft: Option<u32>,
 }
 
 /// The exclusive use of a home; ends when dropped or when the process ends, however it ends.
@@ -236,7 +253,12 @@ mod tests {
             pid: 1,
             grpc: "127.0.0.1:1".parse()?,
             rpc: "127.0.0.1:2".parse()?,
+            api: None,
+            metrics: None,
             chain_id: "c-1".into(),
+            engine: "comet".into(),
+            p2p: None,
+            cometbft: Some(3),
         };
         home.write_run_file(&run)?;
         assert_eq!(home.running(), Some(run));

@@ -13,6 +13,7 @@ use crate::application::{self, Profile};
 use crate::config::{AppConfig, CLIENT_TOML, CONFIG_TOML};
 use crate::genesis::{self, NewGenesis};
 use crate::home::{create_dir, create_file, Home};
+use crate::settings_file::SettingsFile;
 
 /// What a new home holds.
 pub struct NewHome {
@@ -88,14 +89,18 @@ pub fn init(home: &Home, new: NewHome) -> Result<Made> {
     create_dir(&home.root().join("data"))?;
     let key = create_validator_key(&home.validator_key(), &home.validator_state())?;
     let node_id = create_node_key(&home.node_key())?;
-    document["validators"] = Value::Array(vec![genesis::validator(&key, &new.moniker)]);
+    document["validators"] = Value::Array(vec![genesis::validator(
+        &key.public_key(),
+        &new.moniker,
+        genesis::POWER,
+    )]);
     if let Some((key, _)) = &faucet {
         key.save(&faucet_file)?;
     }
     create_file(&home.config("app.toml"), new.config.to_toml()?.as_bytes(), 0o644)?;
     create_file(
         &home.config("config.toml"),
-        CONFIG_TOML.replace("{moniker}", &new.moniker).as_bytes(),
+        config_toml(&new.moniker, new.profile)?.as_bytes(),
         0o644,
     )?;
     create_file(
@@ -110,4 +115,15 @@ pub fn init(home: &Home, new: NewHome) -> Result<Made> {
         validator: hex::encode_upper(key.address()),
         faucet: faucet.map(|(key, _)| key.address()),
     })
+}
+
+/// CometBFT's settings of a new home.
+fn config_toml(moniker: &str, profile: Profile) -> Result<String> {
+    let mut file = SettingsFile::parse(&CONFIG_TOML.replace("{moniker}", moniker))?;
+    if matches!(profile, Profile::Fast) {
+        // Four blocks a second, as the solo engine makes with this profile.
+        file.set("consensus.timeout_commit", "200ms")?;
+        file.set("consensus.timeout_propose", "1s")?;
+    }
+    Ok(file.to_string())
 }

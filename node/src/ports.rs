@@ -34,6 +34,12 @@ pub fn bind(what: &str, setting: &str, address: SocketAddr, auto: bool) -> Resul
     }
 }
 
+/// An address that another program will bind a moment later: `address` if it is free, else as [`bind`]. Somebody else may come first;
+/// then that program says so.
+pub fn free(what: &str, setting: &str, address: SocketAddr, auto: bool) -> Result<SocketAddr> {
+    Ok(bind(what, setting, address, auto)?.local_addr()?)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

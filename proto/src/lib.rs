@@ -17,6 +17,9 @@ mod generated {
     include!(concat!(env!("OUT_DIR"), "/protos.rs"));
 }
 
+pub mod amino;
+pub mod json;
+
 pub use generated::{cosmos, tendermint, tenure};
 pub use prost_types::Any;
 

@@ -9,7 +9,7 @@
 
 use serde_json::{json, Value};
 use tenure_proto::tenure::chain::v1::{Clock, Params, ParamsRequest, ParamsResponse};
-use tenure_types::{sdk, Error, Result};
+use tenure_types::{sdk, Deadline, Error, Result};
 
 use crate::{json, module::request, records::required, Ctx, Module, QueryRoute};
 
@@ -101,17 +101,34 @@ pub fn first_height_at(ctx: &mut Ctx, instant_ms: u64) -> Result<Option<u64>> {
     while low < high {
         let middle = low.midpoint(high);
         let at = required(ctx.get(NAME, &history_key(middle))?, "clock history")?;
-        let at = u64::from_be_bytes(
-            at.try_into()
-                .map_err(|_| Error::internal("clock history is not 8 bytes"))?,
-        );
-        if at >= instant_ms {
+        if live_time(at)? >= instant_ms {
             high = middle;
         } else {
             low = middle.saturating_add(1);
         }
     }
     Ok((low <= height).then_some(low))
+}
+
+/// Live time of the first block at which a deadline had passed in both parts; `None` while it has not. A deadline that passed before the kept
+/// history gives the time of the oldest height kept.
+pub fn passed_at(ctx: &mut Ctx, deadline: Deadline) -> Result<Option<u64>> {
+    let Some(first) = first_height_at(ctx, deadline.ms)? else {
+        return Ok(None);
+    };
+    let (height, last) = (first.max(deadline.height), clock(ctx)?.height);
+    if height > last {
+        return Ok(None);
+    }
+    let at = required(ctx.get(NAME, &history_key(height))?, "clock history")?;
+    live_time(at).map(Some)
+}
+
+fn live_time(stored: Vec<u8>) -> Result<u64> {
+    let bytes = stored
+        .try_into()
+        .map_err(|_| Error::internal("clock history is not 8 bytes"))?;
+    Ok(u64::from_be_bytes(bytes))
 }
 
 fn history_key(height: u64) -> Vec<u8> {
@@ -237,6 +254,25 @@ mod tests {
         assert_eq!(first_height_at(&mut ctx, 1_000_000 + 1_400_001)?, Some(1_401));
         assert_eq!(first_height_at(&mut ctx, 1_000_000 + 1_500_001)?, None);
         assert_eq!(first_height_at(&mut ctx, 0)?, Some(501));
+        // Whichever part passes later decides.
+        for (height, ms, at) in [
+            (0, 1_400_001, Some(1_401_000)),
+            (1_401, 1_400_001, Some(1_401_000)),
+            (1_450, 1_400_001, Some(1_450_000)),
+            (1_501, 1_400_001, None),
+            (0, 1_500_001, None),
+            (3, 5, Some(501_000)),
+        ] {
+            let deadline = Deadline {
+                height,
+                ms: 1_000_000 + ms,
+            };
+            assert_eq!(
+                passed_at(&mut ctx, deadline)?,
+                at.map(|at: u64| at + 1_000_000),
+                "{deadline:?}"
+            );
+        }
         Ok(())
     }
 

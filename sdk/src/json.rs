@@ -1,25 +1,19 @@
 //! Messages as JSON: the proto3 mapping with the field names of the .proto files and 64-bit integers as strings, as Cosmos writes it.
 
 use prost::{Message, Name};
-use prost_reflect::{DeserializeOptions, DynamicMessage, ReflectMessage, SerializeOptions};
+use prost_reflect::{DeserializeOptions, DynamicMessage};
 use serde_json::Value;
+use tenure_proto::json;
 use tenure_types::{sdk, Error, Result};
 
 /// A message as JSON, every field present.
 pub fn to_json<M: Message + Name>(message: &M) -> Result<Value> {
-    let dynamic = dynamic_of::<M>(&message.encode_to_vec())?;
-    dynamic_to_json(&dynamic)
+    json::of_bytes(&M::full_name(), &message.encode_to_vec()).map_err(|e| Error::internal(e.to_string()))
 }
 
 /// Any message of the chain as JSON, every field present.
 pub fn dynamic_to_json(message: &DynamicMessage) -> Result<Value> {
-    let options = SerializeOptions::new()
-        .use_proto_field_name(true)
-        .skip_default_fields(false)
-        .stringify_64_bit_integers(true);
-    message
-        .serialize_with_options(serde_json::value::Serializer, &options)
-        .map_err(|e| Error::internal(format!("{} as JSON: {e}", message.descriptor().full_name())))
+    json::of_dynamic(message).map_err(|e| Error::internal(e.to_string()))
 }
 
 /// A message from JSON. Error (invalid request): names the field that is unknown or malformed.
@@ -33,14 +27,6 @@ pub fn from_json<M: Message + Default + Name>(value: &Value) -> Result<M> {
     let dynamic =
         DynamicMessage::deserialize_with_options(descriptor, value.clone(), &options).map_err(|e| invalid(&e))?;
     M::decode(dynamic.encode_to_vec().as_slice()).map_err(|e| invalid(&e))
-}
-
-fn dynamic_of<M: Name>(bytes: &[u8]) -> Result<DynamicMessage> {
-    let name = M::full_name();
-    let descriptor = tenure_proto::pool()
-        .get_message_by_name(&name)
-        .ok_or_else(|| Error::internal(format!("{name} has no descriptor")))?;
-    DynamicMessage::decode(descriptor, bytes).map_err(|e| Error::internal(format!("{name}: {e}")))
 }
 
 /// A field of a genesis section. Error: it is absent.

@@ -45,19 +45,22 @@ pub struct Committed {
     pub derived: DerivedMap,
 }
 
-type Key = (&'static str, Vec<u8>);
+/// Something for each record, by store and key. Two levels, so that a search compares keys of one store and borrows the key it looks for.
+type ByRecord<T> = BTreeMap<&'static str, BTreeMap<Vec<u8>, T>>;
 
+/// What a transaction or a message changed.
 #[derive(Clone, Default)]
 struct Layer {
-    records: BTreeMap<Key, Option<Vec<u8>>>,
+    records: ByRecord<Option<Vec<u8>>>,
     derived: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
 }
 
-impl Layer {
-    fn absorb(&mut self, above: Self) {
-        self.records.extend(above.records);
-        self.derived.extend(above.derived);
-    }
+/// A record that was read from the base, and what the block made of it.
+#[derive(Clone)]
+struct Cached {
+    committed: Option<Vec<u8>>,
+    /// `None` while the block has not written it.
+    written: Option<Option<Vec<u8>>>,
 }
 
 /// What a block changed, ready for `tenure_store::Store::stage`.
@@ -73,8 +76,11 @@ pub struct Writes {
 pub struct State {
     committed: Committed,
     table: Arc<DeriveTable>,
-    /// Values read from the base.
-    read: BTreeMap<Key, Option<Vec<u8>>>,
+    /// The block's layer: its records with what was read from the base, in one map so that a read searches once.
+    records: ByRecord<Cached>,
+    /// The block's derived entries.
+    derived: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    /// The layers above the block's.
     layers: Vec<Layer>,
 }
 
@@ -84,8 +90,9 @@ impl State {
         Self {
             committed,
             table,
-            read: BTreeMap::new(),
-            layers: vec![Layer::default()],
+            records: ByRecord::new(),
+            derived: BTreeMap::new(),
+            layers: Vec::new(),
         }
     }
 
@@ -101,38 +108,69 @@ impl State {
 
     /// Keeps the topmost layer's writes.
     pub fn keep(&mut self) -> Result<()> {
-        match (self.layers.pop(), self.layers.last_mut()) {
-            (Some(above), Some(below)) => {
-                below.absorb(above);
-                Ok(())
+        let above = self.layers.pop();
+        let above = above.ok_or_else(|| Error::internal("state: keep without a checkpoint"))?;
+        match self.layers.last_mut() {
+            Some(below) => {
+                for (store, records) in above.records {
+                    below.records.entry(store).or_default().extend(records);
+                }
+                below.derived.extend(above.derived);
             }
-            _ => Err(Error::internal("state: keep without a checkpoint")),
+            None => {
+                for (store, records) in above.records {
+                    for (key, value) in records {
+                        self.write(store, &key, value)?;
+                    }
+                }
+                self.derived.extend(above.derived);
+            }
         }
+        Ok(())
     }
 
     /// Takes the topmost layer's writes back.
     pub fn revert(&mut self) -> Result<()> {
-        if self.layers.len() < 2 {
-            return Err(Error::internal("state: revert without a checkpoint"));
+        match self.layers.pop() {
+            Some(_) => Ok(()),
+            None => Err(Error::internal("state: revert without a checkpoint")),
         }
-        self.layers.pop();
-        Ok(())
     }
 
     /// The record at a key of a module's store.
     pub fn get(&mut self, store: &'static str, key: &[u8]) -> Result<Option<Vec<u8>>> {
-        let key = (store, key.to_vec());
         for layer in self.layers.iter().rev() {
-            if let Some(value) = layer.records.get(&key) {
+            if let Some(value) = layer.records.get(store).and_then(|records| records.get(key)) {
                 return Ok(value.clone());
             }
         }
-        if let Some(value) = self.read.get(&key) {
-            return Ok(value.clone());
+        let records = self.records.entry(store).or_default();
+        if let Some(cached) = records.get(key) {
+            return Ok(cached.written.as_ref().unwrap_or(&cached.committed).clone());
         }
-        let value = self.committed.base.get(store, &key.1)?;
-        self.read.insert(key, value.clone());
-        Ok(value)
+        let committed = self.committed.base.get(store, key)?;
+        let cached = Cached {
+            committed: committed.clone(),
+            written: None,
+        };
+        records.insert(key.to_vec(), cached);
+        Ok(committed)
+    }
+
+    /// Writes a record of the block's layer. It has been read before, so its committed value is known.
+    fn write(&mut self, store: &'static str, key: &[u8], value: Option<Vec<u8>>) -> Result<()> {
+        match self.records.get_mut(store).and_then(|records| records.get_mut(key)) {
+            Some(cached) => {
+                cached.written = Some(value);
+                Ok(())
+            }
+            None => {
+                let key = hex::encode(key);
+                Err(Error::internal(format!(
+                    "state: {store}/{key} is written before it is read"
+                )))
+            }
+        }
     }
 
     /// Writes or deletes a record, and with it whatever is derived from it.
@@ -159,17 +197,23 @@ impl State {
         if let Some(new) = &value {
             derive(key, new, &mut after)?;
         }
-        let Some(top) = self.layers.last_mut() else {
-            return Err(Error::internal("state: no layer"));
+        let derived = match self.layers.last_mut() {
+            Some(top) => &mut top.derived,
+            None => &mut self.derived,
         };
         for entry in before.into_entries() {
-            top.derived.insert(entry.0, None);
+            derived.insert(entry.0, None);
         }
         for entry in after.into_entries() {
-            top.derived.insert(entry.0, Some(entry.1));
+            derived.insert(entry.0, Some(entry.1));
         }
-        top.records.insert((store, key.to_vec()), value);
-        Ok(())
+        match self.layers.last_mut() {
+            Some(top) => {
+                top.records.entry(store).or_default().insert(key.to_vec(), value);
+                Ok(())
+            }
+            None => self.write(store, key, value),
+        }
     }
 
     /// Records of a module's store with `from <= key < to`, at most `limit`, in byte order or in reverse.
@@ -182,14 +226,16 @@ impl State {
         limit: usize,
     ) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
         let mut overlay: BTreeMap<&[u8], Option<&Vec<u8>>> = BTreeMap::new();
-        let start = Bound::Included((store, from.to_vec()));
-        for layer in &self.layers {
-            for ((_, key), value) in layer
-                .records
-                .range((start.clone(), Bound::Unbounded))
-                .take_while(|((s, k), _)| *s == store && to.is_none_or(|to| k.as_slice() < to))
-            {
-                overlay.insert(key, value.as_ref());
+        if to.is_none_or(|to| from < to) {
+            let bounds = (Bound::Included(from), to.map_or(Bound::Unbounded, Bound::Excluded));
+            if let Some(records) = self.records.get(store) {
+                for (key, cached) in records.range::<[u8], _>(bounds) {
+                    overlay.extend(cached.written.as_ref().map(|value| (key.as_slice(), value.as_ref())));
+                }
+            }
+            for records in self.layers.iter().filter_map(|layer| layer.records.get(store)) {
+                let written = records.range::<[u8], _>(bounds);
+                overlay.extend(written.map(|(key, value)| (key.as_slice(), value.as_ref())));
             }
         }
         let base = self.committed.base.range(store, from, to, reverse);
@@ -210,8 +256,9 @@ impl State {
         }
         let bounds = (Bound::Included(from.to_vec()), upper);
         let mut overlay: BTreeMap<&[u8], Option<&Vec<u8>>> = BTreeMap::new();
-        for layer in &self.layers {
-            for (key, value) in layer.derived.range(bounds.clone()) {
+        let layers = self.layers.iter().map(|layer| &layer.derived);
+        for derived in std::iter::once(&self.derived).chain(layers) {
+            for (key, value) in derived.range(bounds.clone()) {
                 overlay.insert(key, value.as_ref());
             }
         }
@@ -226,29 +273,27 @@ impl State {
     }
 
     /// What all layers together changed. Error: a layer above the block's is still open.
-    pub fn into_writes(mut self) -> Result<Writes> {
-        let (Some(block), true) = (self.layers.pop(), self.layers.is_empty()) else {
+    pub fn into_writes(self) -> Result<Writes> {
+        if !self.layers.is_empty() {
             return Err(Error::internal(
                 "state: a transaction is still open at the end of the block",
             ));
-        };
-        let mut changes = Vec::with_capacity(block.records.len());
-        for (key, new) in block.records {
-            let old = match self.read.remove(&key) {
-                Some(old) => old,
-                None => self.committed.base.get(key.0, &key.1)?,
-            };
-            if old != new {
-                changes.push(tenure_store::Change {
-                    store: key.0,
-                    key: key.1,
-                    old,
-                    new,
-                });
+        }
+        let mut changes = Vec::new();
+        for (store, records) in self.records {
+            for (key, Cached { committed, written }) in records {
+                if let Some(new) = written.filter(|new| *new != committed) {
+                    changes.push(tenure_store::Change {
+                        store,
+                        key,
+                        old: committed,
+                        new,
+                    });
+                }
             }
         }
         let mut derived = self.committed.derived;
-        for (key, value) in block.derived {
+        for (key, value) in self.derived {
             match value {
                 Some(value) => derived.insert(key, value),
                 None => derived.remove(&key),

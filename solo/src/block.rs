@@ -145,11 +145,6 @@ pub(crate) fn validators_hash(key: &Hash32, power: i64) -> Hash32 {
     .encode_to_vec()])
 }
 
-/// The empty evidence list's hash; a single validator can convict nobody but itself, so blocks carry no evidence.
-pub(crate) fn evidence_hash() -> Hash32 {
-    merkle::root::<&[u8]>(&[])
-}
-
 /// What a validator signs for a precommit of round 0: the length-delimited canonical vote (`types.VoteSignBytes`).
 pub fn vote_sign_bytes(chain_id: &str, height: i64, block_id: &BlockId, time: Time) -> Vec<u8> {
     let parts = block_id.part_set_header.clone().unwrap_or_default();
@@ -184,11 +179,11 @@ pub(crate) fn max_data_bytes(max_bytes: i64) -> i64 {
 }
 
 /// Assembles a block around `header`.
-pub(crate) fn assemble(header: Header, txs: Vec<Vec<u8>>, last_commit: Commit) -> Block {
+pub(crate) fn assemble(header: Header, txs: Vec<Vec<u8>>, evidence: EvidenceList, last_commit: Commit) -> Block {
     Block {
         header: Some(header),
         data: Some(Data { txs }),
-        evidence: Some(EvidenceList::default()),
+        evidence: Some(evidence),
         last_commit: Some(last_commit),
     }
 }

@@ -8,6 +8,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use tenure_archive::ArchiveOptions;
 
 /// Where the genesis document comes from.
 #[derive(Clone, Debug)]
@@ -107,6 +108,10 @@ pub struct SoloConfig {
     pub min_block_gap: Duration,
     /// Limits of the mempool.
     pub mempool: MempoolConfig,
+    /// Directory of the archive of results and events; `archive` in [`data_dir`](Self::data_dir) by default.
+    pub archive_dir: PathBuf,
+    /// How the archive is kept.
+    pub archive: ArchiveOptions,
     /// A cap on proposed block bytes below the consensus parameter; `None` uses the parameter alone.
     pub max_block_bytes: Option<i64>,
     /// A cap on the gas of a proposed block below the consensus parameter; `None` uses the parameter alone.
@@ -137,6 +142,8 @@ impl SoloConfig {
             block_interval: Duration::from_secs(1),
             min_block_gap: Duration::from_millis(100),
             mempool: MempoolConfig::default(),
+            archive_dir: home.join("data/archive"),
+            archive: ArchiveOptions::default(),
             max_block_bytes: None,
             max_block_gas: None,
             force: false,

@@ -18,9 +18,10 @@ use std::time::{Duration, Instant};
 use tendermint::Time;
 use tendermint_abci::Application;
 use tendermint_proto::v0_38::abci::{
-    ExecTxResult, RequestInfo, RequestQuery, ResponseCheckTx, ResponseFinalizeBlock, ResponseInfo, ResponseQuery,
+    RequestInfo, RequestQuery, ResponseCheckTx, ResponseFinalizeBlock, ResponseInfo, ResponseQuery,
 };
 use tendermint_proto::v0_38::types::{Block, BlockId, Commit};
+use tenure_archive::{Archive, Page, SearchError, TxRecord};
 use tokio::sync::watch;
 
 /// The last committed block.
@@ -54,21 +55,6 @@ pub struct Broadcast {
     pub hash: Hash32,
     /// The application's answer.
     pub check_tx: ResponseCheckTx,
-}
-
-/// A transaction in a block.
-#[derive(Clone, Debug)]
-pub struct TxRecord {
-    /// SHA-256 of the transaction.
-    pub hash: Hash32,
-    /// The block it is in.
-    pub height: i64,
-    /// Its place in the block, from 0.
-    pub index: u32,
-    /// Its bytes.
-    pub tx: Vec<u8>,
-    /// What executing it gave.
-    pub result: ExecTxResult,
 }
 
 /// A committed block.
@@ -118,6 +104,7 @@ pub(crate) struct Core {
     pub key: ValidatorKey,
     pub node: NodeInfo,
     pub store: Store,
+    pub archive: Archive,
     pub mempool: Mempool,
     pub query: Box<dyn QueryApp>,
     pub commands: Sender<Command>,
@@ -293,40 +280,40 @@ impl SoloClient {
         self.0.store.commit(height)
     }
 
-    /// What `FinalizeBlock` returned for a committed block.
+    /// The lowest height whose block is kept; the chain's first height before there is one.
+    pub fn earliest_height(&self) -> Result<i64, SoloError> {
+        let kept = self.0.store.block_range()?.map(|(first, _)| first);
+        Ok(kept.unwrap_or(self.0.genesis.initial_height))
+    }
+
+    /// What every block did: results, transactions, events.
+    pub fn archive(&self) -> &Archive {
+        &self.0.archive
+    }
+
+    /// What `FinalizeBlock` returned for a committed block; `None` if the archive does not have it any more.
     pub fn block_results(&self, height: i64) -> Result<Option<ResponseFinalizeBlock>, SoloError> {
-        if !self.committed(height) {
-            return Ok(None);
-        }
-        self.0.store.results(height)
+        Ok(self.0.archive.record(height)?.map(|record| record.response.clone()))
     }
 
     /// A committed transaction by its hash.
     pub fn tx(&self, hash: &[u8]) -> Result<Option<TxRecord>, SoloError> {
-        match self.0.store.tx_place(hash)? {
-            Some((height, index)) => self.tx_at(height, index),
-            None => Ok(None),
-        }
+        Ok(self.0.archive.tx(hash)?)
     }
 
     /// A committed transaction by its place.
     pub fn tx_at(&self, height: i64, index: u32) -> Result<Option<TxRecord>, SoloError> {
-        let (Some(record), Some(mut results)) = (self.block(height)?, self.block_results(height)?) else {
-            return Ok(None);
-        };
-        let at = index as usize;
-        let mut txs = record.block.data.unwrap_or_default().txs;
-        if at >= txs.len() || at >= results.tx_results.len() {
-            return Ok(None);
-        }
-        let (tx, result) = (txs.swap_remove(at), results.tx_results.swap_remove(at));
-        Ok(Some(TxRecord {
-            hash: sha256(&tx),
-            height,
-            index,
-            tx,
-            result,
-        }))
+        Ok(self.0.archive.tx_at(height, index)?)
+    }
+
+    /// See [`Archive::search_txs`].
+    pub fn search_txs(&self, query: &str, page: Page) -> Result<(Vec<TxRecord>, usize), SearchError> {
+        self.0.archive.search_txs(query, page)
+    }
+
+    /// See [`Archive::search_blocks`].
+    pub fn search_blocks(&self, query: &str, page: Page) -> Result<(Vec<i64>, usize), SearchError> {
+        self.0.archive.search_blocks(query, page)
     }
 
     /// Transactions and bytes waiting in the mempool.

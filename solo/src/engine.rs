@@ -7,6 +7,7 @@ use crate::clock::Clock;
 use crate::config::CrashPoint;
 use crate::core::{Core, Head, Life};
 use crate::error::SoloError;
+use crate::evidence;
 use crate::keys::{SignState, ValidatorKey};
 use crate::mempool::BlockLimits;
 use crate::state::{self, State};
@@ -55,6 +56,8 @@ pub(crate) struct Engine<A> {
     pub state: State,
     pub pace: Pace,
     pub crash_at: Option<(i64, CrashPoint)>,
+    /// Blocks below this height the application does not need any more.
+    pub retain_height: i64,
 }
 
 impl<A: Application> Engine<A> {
@@ -164,7 +167,14 @@ impl<A: Application> Engine<A> {
 
         // Block first, sign state second, publication last: a crash in between leaves either no trace of the signature, or the
         // block it is for, and start raises the sign state to it.
-        self.core.store.save_block(height, &encoded, &block_id.hash, &commit)?;
+        self.core.store.save_block(
+            height,
+            &encoded,
+            &block_id.hash,
+            &commit,
+            &block.evidence.as_ref().map(evidence::hashes).unwrap_or_default(),
+            self.retain_height,
+        )?;
         self.crash(height, CrashPoint::BlockSaved)?;
         self.sign_state.record(height, &sign_bytes, &signature)?;
         self.crash(height, CrashPoint::SignStateSaved)?;
@@ -180,12 +190,13 @@ impl<A: Application> Engine<A> {
         let response = self.app.finalize_block(request);
         let changes = state::changes(&self.key, &self.state.params, height, txs.len(), &response)?;
         self.crash(height, CrashPoint::Finalized)?;
-        self.core.store.save_results(height, &txs, &response, &changes)?;
+        let archived = self.core.archive.synced();
+        self.core.store.save_results(height, &response, &changes, archived)?;
         self.crash(height, CrashPoint::ResultsSaved)?;
 
         let core = Arc::clone(&self.core);
         let mut guard = core.mempool.lock_for_commit();
-        self.app.commit();
+        self.retain(height, self.app.commit().retain_height)?;
         self.crash(height, CrashPoint::Committed)?;
 
         self.advance(height, block_id, header.time, commit, vote_time, &response, changes)?;
@@ -203,17 +214,31 @@ impl<A: Application> Engine<A> {
         Ok((head, left > 0 && !txs.is_empty()))
     }
 
+    /// Takes note of what the application told to retain. Never takes back what an earlier Commit allowed.
+    fn retain(&mut self, height: i64, retain: i64) -> Result<(), SoloError> {
+        if retain < 0 || retain > height {
+            return Err(SoloError::App {
+                height,
+                reason: format!("Commit returned retain_height {retain}; it must be between 0 and the block's height"),
+            });
+        }
+        self.retain_height = self.retain_height.max(retain);
+        Ok(())
+    }
+
     /// Asks the application for a block and for its consent to it.
     fn propose(&self, height: i64) -> Result<(Block, Vec<u8>), SoloError> {
         let fail = |reason: String| SoloError::App { height, reason };
-        let limits = self.limits();
+        let mut limits = self.limits();
+        let (evidence, evidence_bytes) = evidence::propose(&self.core, &self.state.params)?;
+        limits.data_bytes = limits.data_bytes.saturating_sub(evidence_bytes).max(0);
         let reaped = self.core.mempool.reap(limits);
-        let empty = self.state.header(&self.key, &[]);
+        let empty = self.state.header(&self.key, &[], &evidence);
         let response = self.app.prepare_proposal(RequestPrepareProposal {
             max_tx_bytes: limits.data_bytes,
             txs: reaped.into_iter().map(Into::into).collect(),
             local_last_commit: Some(self.state.extended_commit_info(&self.key)),
-            misbehavior: Vec::new(),
+            misbehavior: evidence::misbehavior(&evidence),
             height,
             time: empty.time,
             next_validators_hash: empty.next_validators_hash.into(),
@@ -229,8 +254,8 @@ impl<A: Application> Engine<A> {
                 limits.data_bytes
             )));
         }
-        let header = self.state.header(&self.key, &txs);
-        let block = block::assemble(header, txs, self.state.last_commit.clone());
+        let header = self.state.header(&self.key, &txs, &evidence);
+        let block = block::assemble(header, txs, evidence, self.state.last_commit.clone());
         let encoded = block.encode_to_vec();
         let header = block.header.clone().unwrap_or_default();
         let hash = block::header_hash(&header);
@@ -307,7 +332,7 @@ pub(crate) fn finalize_request(
             .map(|tx| tx.clone().into())
             .collect(),
         decided_last_commit: Some(state::commit_info(initial_height, header.height, key.address(), power)),
-        misbehavior: Vec::new(),
+        misbehavior: block.evidence.as_ref().map(evidence::misbehavior).unwrap_or_default(),
         hash: hash.to_vec().into(),
         height: header.height,
         time: header.time,

@@ -71,6 +71,9 @@ pub enum SoloError {
     /// A crash point of [`SoloConfig::crash_at`](crate::SoloConfig::crash_at) was reached.
     #[error("stopped on purpose at crash point {0}")]
     CrashPoint(String),
+    /// The archive of results failed.
+    #[error(transparent)]
+    Archive(#[from] tenure_archive::ArchiveError),
     /// A file operation failed.
     #[error("{path}: {source}")]
     Io {

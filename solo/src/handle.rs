@@ -17,6 +17,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use tendermint_abci::Application;
+use tenure_archive::{Archive, Recorder};
 use tokio::sync::watch;
 
 /// Starts the engine: checks the configuration, opens the database, brings application and engine together (handshake and
@@ -45,6 +46,9 @@ pub fn start<A: Application>(app: A, mut config: SoloConfig) -> Result<SoloHandl
         validator = %hex::encode_upper(key.address()),
         "solo engine: NOT Byzantine fault tolerant. One process, one key; for development, tests and single-operator trials"
     );
+    let archive = Archive::open(&config.archive_dir, config.archive.clone())?;
+    let app = Recorder::new(app, archive.clone())?;
+    replay::backfill(&store, &archive, &genesis, &key)?;
     let (state, app_version) = replay::handshake(&app, &store, &genesis, &key, &mut sign_state)?;
 
     let pace = Pace {
@@ -65,6 +69,7 @@ pub fn start<A: Application>(app: A, mut config: SoloConfig) -> Result<SoloHandl
         genesis,
         key: key.clone(),
         store,
+        archive,
         mempool: Mempool::new(Box::new(app.clone()), config.mempool.clone(), limits),
         query: Box::new(Clones(Mutex::new(app.clone()))),
         commands,
@@ -86,6 +91,7 @@ pub fn start<A: Application>(app: A, mut config: SoloConfig) -> Result<SoloHandl
         state,
         pace,
         crash_at: config.crash_at,
+        retain_height: 0,
     };
     let thread = spawn(engine, inbox)?;
     Ok(SoloHandle {

@@ -19,26 +19,26 @@
 //! - readers see height `h` only after the application committed it;
 //! - `CheckTx` calls are serial and never overlap `Commit`.
 //!
-//! One redb file holds everything; its layout is at the top of the module `store`.
+//! One redb file holds blocks, commits and state; its layout is at the top of the module `store`. What the blocks did is in the archive
+//! (`tenure_archive`), which answers `tx`, `block_results` and the searches.
 
 mod block;
 mod clock;
 mod config;
 mod core;
+mod describe;
 mod engine;
 mod error;
+mod evidence;
 mod files;
 mod genesis;
 mod handle;
-mod index;
 mod keys;
 mod mempool;
 mod merkle;
 mod params;
-mod query;
 mod replay;
 mod rpc;
-mod search;
 mod state;
 mod store;
 
@@ -48,13 +48,13 @@ mod tests;
 pub use block::{block_id, header_hash, vote_sign_bytes};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use config::{CrashPoint, GenesisSource, MempoolConfig, SoloConfig};
-pub use core::{BlockRecord, Broadcast, Head, Life, SoloClient, TxRecord};
+pub use core::{BlockRecord, Broadcast, Head, Life, SoloClient};
 pub use error::{MempoolError, SoloError};
 pub use genesis::{Genesis, GenesisValidator};
 pub use handle::{start, SoloHandle};
 pub use keys::{create_node_key, create_validator_key, load_node_id, SignState, ValidatorKey};
 pub use params::default_consensus_params;
-pub use search::{Page, SearchError};
+pub use tenure_archive::{Page, SearchError, TxRecord};
 
 /// The CometBFT version this engine imitates, as `status` reports it; clients choose their dialect by its `0.38.` prefix.
 pub const COMETBFT_VERSION: &str = "0.38.25";

@@ -25,6 +25,7 @@ use prost::Message;
 use tendermint_abci::Application;
 use tendermint_proto::v0_38::abci::{RequestInfo, RequestInitChain, ResponseInfo, ValidatorUpdate};
 use tendermint_proto::v0_38::types::Block;
+use tenure_archive::Archive;
 
 /// What CometBFT sends as `Info`.
 pub(crate) fn info_request() -> RequestInfo {
@@ -46,6 +47,29 @@ fn hash_text(hash: &[u8]) -> String {
     } else {
         hex::encode_upper(hash)
     }
+}
+
+/// Gives the archive back what a machine that lost power took from it: the engine keeps the results that the archive had not synced.
+pub(crate) fn backfill(
+    store: &Store,
+    archive: &Archive,
+    genesis: &Genesis,
+    key: &ValidatorKey,
+) -> Result<(), SoloError> {
+    for height in store.results_heights()?.into_iter().filter(|h| *h <= archive.head()) {
+        let (Some(results), Some(block)) = (store.results(height)?, store.block(height)?) else {
+            continue;
+        };
+        let header = block.header.clone().unwrap_or_default();
+        let power = store
+            .power((height - 1).max(genesis.initial_height))?
+            .unwrap_or_default();
+        let request = finalize_request(genesis.initial_height, key, &block, &block::header_hash(&header), power);
+        if archive.backfill(&request, &results)? {
+            tracing::info!(height, "archived again what was lost with the machine's power");
+        }
+    }
+    Ok(())
 }
 
 /// Runs the handshake; returns the state to go on from and the application's version.
@@ -95,6 +119,13 @@ pub(crate) fn handshake<A: Application>(
         return refuse(format!(
             "the application is at height {at}, below the chain's initial height {}; it belongs to another chain",
             genesis.initial_height
+        ));
+    }
+    if let Some((first, _)) = blocks.filter(|(first, last)| at < *last && at + 1 < *first) {
+        return refuse(format!(
+            "the application is at height {at}, but blocks below {first} are pruned and cannot be replayed. Restore the application's \
+             data from a backup or snapshot of height {} or later, or remove both data directories to start over",
+            first - 1
         ));
     }
     check_app_hash(store, &initial, &info, at, floor)?;
@@ -269,11 +300,10 @@ fn check_app_hash(store: &Store, initial: &Initial, info: &ResponseInfo, at: i64
     let expected = if at == floor {
         initial.app_hash.clone()
     } else {
-        let results = store.results(at)?;
-        results
+        let outcome = store.outcome(at)?;
+        outcome
             .ok_or_else(|| SoloError::Corrupt(format!("results of height {at} are missing")))?
-            .app_hash
-            .to_vec()
+            .0
     };
     if expected != info.last_block_app_hash {
         return refuse(format!(
@@ -309,23 +339,20 @@ fn replay<A: Application>(
     let txs = block.data.map(|d| d.txs).unwrap_or_default();
     let changes = state::changes(key, &params, height, txs.len(), &response)?;
     if executed {
-        let known = store.results(height)?.ok_or_else(|| corrupt("results"))?;
-        let (was, is) = (
-            block::results_hash(&known.tx_results),
-            block::results_hash(&response.tx_results),
-        );
-        if known.app_hash != response.app_hash || was != is {
+        let (known_hash, was) = store.outcome(height)?.ok_or_else(|| corrupt("results"))?;
+        let is = block::results_hash(&response.tx_results);
+        if known_hash != response.app_hash || was != is {
             return refuse(format!(
                 "replay of block {height} gave app hash {} and results {}, before it gave {} and {}. The application is not \
                  deterministic, or this is another version of it: run the binary that made the block",
                 hash_text(&response.app_hash),
                 hash_text(&is),
-                hash_text(&known.app_hash),
+                hash_text(&known_hash),
                 hash_text(&was)
             ));
         }
     } else {
-        store.save_results(height, &txs, &response, &changes)?;
+        store.save_results(height, &response, &changes, 0)?;
     }
     app.commit();
     tracing::info!(height, "replayed block");

@@ -13,7 +13,7 @@ use tendermint_proto::v0_38::abci::{
     CommitInfo, ExtendedCommitInfo, ExtendedVoteInfo, ResponseFinalizeBlock, Validator, ValidatorUpdate, VoteInfo,
 };
 use tendermint_proto::v0_38::crypto::public_key;
-use tendermint_proto::v0_38::types::{BlockId, BlockIdFlag, Commit, ConsensusParams, Header};
+use tendermint_proto::v0_38::types::{BlockId, BlockIdFlag, Commit, ConsensusParams, EvidenceList, Header};
 use tendermint_proto::v0_38::version::Consensus;
 
 /// Least time between a block and the vote for it (`voteTime` in CometBFT's consensus): what keeps block time strictly increasing.
@@ -69,7 +69,7 @@ impl State {
         let block = store.block(height)?.ok_or_else(|| missing("block", height))?;
         let header = block.header.ok_or_else(|| missing("header", height))?;
         let commit = store.commit(height)?.ok_or_else(|| missing("commit", height))?;
-        let results = store.results(height)?.ok_or_else(|| missing("results", height))?;
+        let (app_hash, last_results_hash) = store.outcome(height)?.ok_or_else(|| missing("results", height))?;
         let power = |at| store.power(at)?.ok_or_else(|| missing("validator power", at));
         Ok(Self {
             chain_id: genesis.chain_id.clone(),
@@ -86,8 +86,8 @@ impl State {
             app_version: store
                 .app_version(height + 1)?
                 .ok_or_else(|| missing("app version", height + 1))?,
-            app_hash: results.app_hash.to_vec(),
-            last_results_hash: block::results_hash(&results.tx_results).to_vec(),
+            app_hash,
+            last_results_hash,
         })
     }
 
@@ -101,8 +101,8 @@ impl State {
         self.last_height < self.initial_height
     }
 
-    /// The header of the next block with these transactions.
-    pub(crate) fn header(&self, key: &ValidatorKey, txs: &[Vec<u8>]) -> Header {
+    /// The header of the next block with these transactions and this evidence.
+    pub(crate) fn header(&self, key: &ValidatorKey, txs: &[Vec<u8>], evidence: &EvidenceList) -> Header {
         let public = key.public_key();
         Header {
             version: Some(Consensus {
@@ -120,7 +120,7 @@ impl State {
             consensus_hash: block::params_hash(&self.params).to_vec(),
             app_hash: self.app_hash.clone(),
             last_results_hash: self.last_results_hash.clone(),
-            evidence_hash: block::evidence_hash().to_vec(),
+            evidence_hash: crate::evidence::list_hash(evidence).to_vec(),
             proposer_address: key.address().to_vec(),
         }
     }

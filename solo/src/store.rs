@@ -5,32 +5,34 @@
 //!              "initial_app_hash" → bytes
 //! blocks       height u64 → tendermint.types.Block
 //! commits      height u64 → tendermint.types.Commit     the precommit of this height, made when the block was
-//! results      height u64 → tendermint.abci.ResponseFinalizeBlock
+//! results      height u64 → tendermint.abci.ResponseFinalizeBlock        of the last block, and of those the archive has not synced
 //! powers       height u64 → i64                         the validator's power from this height on
 //! params       height u64 → tendermint.types.ConsensusParams   from this height on
 //! app_versions height u64 → u64                         header field version.app from this height on
 //! block_hashes 32-byte header hash → height u64
-//! txs          32-byte transaction hash → (height u64, index u32, succeeded bool)
-//! tx_places    (height u64, index u32) → 32-byte transaction hash
-//! tx_events    composite key, value, height, index → ()  module `index`
-//! block_events composite key, value, height → ()
+//! evidence     32-byte hash → tendermint.types.DuplicateVoteEvidence that waits for a block; empty once it is in one
 //! ```
 //!
-//! Blocks exist for every height from the first to the last; results for all of them or all but the last. Both writes of a
-//! height are one synced transaction each.
+//! Blocks exist for every height from the first that pruning left to the last; their results are in the archive, which is not synced with
+//! every block: those it may still lose with the machine's power are here too. Results exist for the last block or the one before it.
+//! Both writes of a height are one synced transaction each.
 
 #![allow(clippy::result_large_err)] // redb's error type; boxing it would only move the cost to every `?`.
 
+use crate::block;
 use crate::error::SoloError;
-use crate::index;
-use crate::merkle::{sha256, Hash32};
+use crate::merkle::Hash32;
 use prost::Message;
 use redb::{Database, Durability, ReadableTable, TableDefinition};
 use std::path::{Path, PathBuf};
 use tendermint_proto::v0_38::abci::ResponseFinalizeBlock;
 use tendermint_proto::v0_38::types::{Block, Commit, ConsensusParams};
 
-const SCHEMA: u8 = 1;
+const SCHEMA: u8 = 2;
+/// Memory for pages: the working set is the newest blocks.
+const CACHE_BYTES: usize = 64 << 20;
+/// Most old blocks deleted along with one new one.
+const PRUNE_BATCH: usize = 100;
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 const BLOCKS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("blocks");
 const COMMITS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("commits");
@@ -38,11 +40,8 @@ const RESULTS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("results")
 const POWERS: TableDefinition<'_, u64, i64> = TableDefinition::new("powers");
 const PARAMS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("params");
 const APP_VERSIONS: TableDefinition<'_, u64, u64> = TableDefinition::new("app_versions");
+const EVIDENCE: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("evidence");
 const BLOCK_HASHES: TableDefinition<'_, &[u8], u64> = TableDefinition::new("block_hashes");
-const TXS: TableDefinition<'_, &[u8], (u64, u32, bool)> = TableDefinition::new("txs");
-const TX_PLACES: TableDefinition<'_, (u64, u32), &[u8]> = TableDefinition::new("tx_places");
-pub(crate) const TX_EVENTS: TableDefinition<'_, &[u8], ()> = TableDefinition::new("tx_events");
-pub(crate) const BLOCK_EVENTS: TableDefinition<'_, &[u8], ()> = TableDefinition::new("block_events");
 
 /// What the genesis and `InitChain` decided for the first block.
 #[derive(Clone, Debug, PartialEq)]
@@ -86,19 +85,22 @@ impl Store {
             source,
         })?;
         let path = dir.join("solo.redb");
-        let db = Database::create(&path).map_err(|e| {
-            let reason = match e {
-                redb::DatabaseError::DatabaseAlreadyOpen => {
-                    "is open in another process; stop that one first, two engines with one key would sign twice"
-                        .to_string()
+        let db = Database::builder()
+            .set_cache_size(CACHE_BYTES)
+            .create(&path)
+            .map_err(|e| {
+                let reason = match e {
+                    redb::DatabaseError::DatabaseAlreadyOpen => {
+                        "is open in another process; stop that one first, two engines with one key would sign twice"
+                            .to_string()
+                    }
+                    other => other.to_string(),
+                };
+                SoloError::Store {
+                    path: path.clone(),
+                    reason,
                 }
-                other => other.to_string(),
-            };
-            SoloError::Store {
-                path: path.clone(),
-                reason,
-            }
-        })?;
+            })?;
         let store = Self { db, path };
         store.prepare()?;
         Ok(store)
@@ -121,10 +123,7 @@ impl Store {
             txn.open_table(PARAMS)?;
             txn.open_table(APP_VERSIONS)?;
             txn.open_table(BLOCK_HASHES)?;
-            txn.open_table(TXS)?;
-            txn.open_table(TX_PLACES)?;
-            txn.open_table(TX_EVENTS)?;
-            txn.open_table(BLOCK_EVENTS)?;
+            txn.open_table(EVIDENCE)?;
             let mut meta = txn.open_table(META)?;
             let found = meta.get("schema")?.map(|v| v.value().to_vec());
             if found.is_none() {
@@ -134,7 +133,10 @@ impl Store {
         })?;
         match found.as_deref() {
             None | Some([SCHEMA]) => Ok(()),
-            Some(other) => Err(self.fail(format!("schema {other:?} is not {SCHEMA}; this binary cannot read it"))),
+            Some(other) => Err(self.fail(format!(
+                "schema {other:?} is not {SCHEMA}: another version of this program made it. Run that version, or remove the data \
+                 directories of engine and application to start over"
+            ))),
         }
     }
 
@@ -218,28 +220,74 @@ impl Store {
 
     // -- writes of one height -------------------------------------------------------------------------------------------
 
-    /// Saves a block with the commit for it, synced, in one transaction.
-    pub(crate) fn save_block(&self, at: i64, encoded: &[u8], hash: &[u8], commit: &Commit) -> Result<(), SoloError> {
+    /// Saves a block with the commit for it, and deletes some blocks below `retain` if there are any, synced, in one transaction.
+    pub(crate) fn save_block(
+        &self,
+        at: i64,
+        encoded: &[u8],
+        hash: &[u8],
+        commit: &Commit,
+        evidence: &[Hash32],
+        retain: i64,
+    ) -> Result<(), SoloError> {
         self.write(|txn| {
-            txn.open_table(BLOCKS)?.insert(key(at), encoded)?;
-            txn.open_table(COMMITS)?
-                .insert(key(at), commit.encode_to_vec().as_slice())?;
-            txn.open_table(BLOCK_HASHES)?.insert(hash, key(at))?;
+            let mut known = txn.open_table(EVIDENCE)?;
+            for hash in evidence {
+                // Empty: it is in a block.
+                known.insert(hash.as_slice(), [].as_slice())?;
+            }
+            let mut blocks = txn.open_table(BLOCKS)?;
+            let mut commits = txn.open_table(COMMITS)?;
+            let mut hashes = txn.open_table(BLOCK_HASHES)?;
+            let mut old = Vec::new();
+            for row in blocks.range(..key(retain.min(at)))?.take(PRUNE_BATCH) {
+                old.push(row?.0.value());
+            }
+            for height in old {
+                let id = commits
+                    .remove(height)?
+                    .and_then(|c| Commit::decode(c.value()).ok()?.block_id);
+                if let Some(id) = id {
+                    hashes.remove(id.hash.as_slice())?;
+                }
+                blocks.remove(height)?;
+            }
+            blocks.insert(key(at), encoded)?;
+            commits.insert(key(at), commit.encode_to_vec().as_slice())?;
+            hashes.insert(hash, key(at))?;
             Ok(())
         })
     }
 
-    /// Saves what executing block `at` gave, with its indexes, synced, in one transaction.
+    /// Keeps evidence for a block, synced.
+    pub(crate) fn add_evidence(&self, hash: &Hash32, encoded: &[u8]) -> Result<(), SoloError> {
+        self.write(|txn| {
+            txn.open_table(EVIDENCE)?.insert(hash.as_slice(), encoded)?;
+            Ok(())
+        })
+    }
+
+    /// Forgets evidence that no longer counts.
+    pub(crate) fn drop_evidence(&self, hash: &Hash32) -> Result<(), SoloError> {
+        self.write(|txn| {
+            txn.open_table(EVIDENCE)?.remove(hash.as_slice())?;
+            Ok(())
+        })
+    }
+
+    /// Saves what executing block `at` gave, and drops the results that the archive has synced (`archived` and below), synced, in one
+    /// transaction.
     pub(crate) fn save_results(
         &self,
         at: i64,
-        txs: &[Vec<u8>],
         results: &ResponseFinalizeBlock,
         changes: &Changes,
+        archived: i64,
     ) -> Result<(), SoloError> {
         self.write(|txn| {
-            txn.open_table(RESULTS)?
-                .insert(key(at), results.encode_to_vec().as_slice())?;
+            let mut table = txn.open_table(RESULTS)?;
+            table.insert(key(at), results.encode_to_vec().as_slice())?;
+            table.retain_in(..key(at.min(archived.saturating_add(1))), |_, _| false)?;
             if let Some(power) = changes.power {
                 txn.open_table(POWERS)?.insert(key(at) + 2, power)?;
             }
@@ -249,26 +297,26 @@ impl Store {
                 txn.open_table(APP_VERSIONS)?
                     .insert(key(at) + 1, params.version.unwrap_or_default().app)?;
             }
-            let mut by_hash = txn.open_table(TXS)?;
-            let mut by_place = txn.open_table(TX_PLACES)?;
-            let mut tx_events = txn.open_table(TX_EVENTS)?;
-            for (i, (tx, result)) in (0u32..).zip(txs.iter().zip(&results.tx_results)) {
-                let hash = sha256(tx);
-                // As CometBFT's indexer: a later copy replaces an earlier one, but a failed copy never hides a success.
-                let hides = by_hash.get(hash.as_slice())?.is_some_and(|v| v.value().2) && result.code != 0;
-                if !hides {
-                    by_hash.insert(hash.as_slice(), (key(at), i, result.code == 0))?;
-                }
-                by_place.insert((key(at), i), hash.as_slice())?;
-                for (name, value) in index::indexed(&result.events) {
-                    tx_events.insert(index::tx_entry(&name, value, key(at), i).as_slice(), ())?;
-                }
-            }
-            let mut block_events = txn.open_table(BLOCK_EVENTS)?;
-            for (name, value) in index::indexed(&results.events) {
-                block_events.insert(index::block_entry(&name, value, key(at)).as_slice(), ())?;
-            }
             Ok(())
+        })
+    }
+
+    /// Whether evidence waits or is in a block.
+    pub(crate) fn knows_evidence(&self, hash: &Hash32) -> Result<bool, SoloError> {
+        self.read(|txn| Ok(txn.open_table(EVIDENCE)?.get(hash.as_slice())?.is_some()))
+    }
+
+    /// Evidence that waits for a block.
+    pub(crate) fn pending_evidence(&self) -> Result<Vec<Vec<u8>>, SoloError> {
+        self.read(|txn| {
+            let mut out = Vec::new();
+            for row in txn.open_table(EVIDENCE)?.iter()? {
+                let bytes = row?.1.value().to_vec();
+                if !bytes.is_empty() {
+                    out.push(bytes);
+                }
+            }
+            Ok(out)
         })
     }
 
@@ -304,7 +352,28 @@ impl Store {
         self.message(COMMITS, at, "commit")
     }
 
-    /// What `FinalizeBlock` returned for a height.
+    /// Heights whose results are here, in order.
+    pub(crate) fn results_heights(&self) -> Result<Vec<i64>, SoloError> {
+        self.read(|txn| {
+            let mut out = Vec::new();
+            for row in txn.open_table(RESULTS)?.iter()? {
+                out.push(height(row?.0.value()));
+            }
+            Ok(out)
+        })
+    }
+
+    /// Application hash and results hash after an executed height: from its results, or from the header of the next block.
+    pub(crate) fn outcome(&self, at: i64) -> Result<Option<(Vec<u8>, Vec<u8>)>, SoloError> {
+        if let Some(results) = self.results(at)? {
+            let hash = block::results_hash(&results.tx_results).to_vec();
+            return Ok(Some((results.app_hash.to_vec(), hash)));
+        }
+        let next = self.block(at.saturating_add(1))?.and_then(|b| b.header);
+        Ok(next.map(|h| (h.app_hash, h.last_results_hash)))
+    }
+
+    /// What `FinalizeBlock` returned for a height, if it is still here.
     pub(crate) fn results(&self, at: i64) -> Result<Option<ResponseFinalizeBlock>, SoloError> {
         self.message(RESULTS, at, "results of block")
     }
@@ -351,50 +420,5 @@ impl Store {
         bytes
             .map(|b| ConsensusParams::decode(b.as_slice()).map_err(|e| SoloError::Corrupt(format!("params {at}: {e}"))))
             .transpose()
-    }
-
-    /// Where a transaction is.
-    pub(crate) fn tx_place(&self, hash: &[u8]) -> Result<Option<(i64, u32)>, SoloError> {
-        self.read(|txn| {
-            Ok(txn.open_table(TXS)?.get(hash)?.map(|v| {
-                let (h, i, _) = v.value();
-                (height(h), i)
-            }))
-        })
-    }
-
-    /// All transactions of heights `from..=to`, in order.
-    pub(crate) fn tx_places(&self, from: i64, to: i64) -> Result<Vec<(i64, u32)>, SoloError> {
-        if from > to || to < 0 {
-            return Ok(Vec::new());
-        }
-        self.read(|txn| {
-            let mut out = Vec::new();
-            for entry in txn
-                .open_table(TX_PLACES)?
-                .range((key(from.max(0)), 0)..=(key(to), u32::MAX))?
-            {
-                let (h, i) = entry?.0.value();
-                out.push((height(h), i));
-            }
-            Ok(out)
-        })
-    }
-
-    /// Where in heights `from..=to` this very transaction is first.
-    pub(crate) fn tx_between(&self, from: i64, to: i64, hash: &[u8]) -> Result<Option<(i64, u32)>, SoloError> {
-        if from > to {
-            return Ok(None);
-        }
-        self.read(|txn| {
-            for entry in txn.open_table(TX_PLACES)?.range((key(from), 0)..=(key(to), u32::MAX))? {
-                let (place, found) = entry?;
-                if found.value() == hash {
-                    let (h, i) = place.value();
-                    return Ok(Some((height(h), i)));
-                }
-            }
-            Ok(None)
-        })
     }
 }

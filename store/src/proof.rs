@@ -10,7 +10,7 @@ use ics23::{
     NonExistenceProof, ProofSpec,
 };
 
-use crate::trie::{sha256, Hash, Leaf, Trie, INNER_DOMAIN, LEAF_DOMAIN, PLACEHOLDER};
+use crate::trie::{sha256, Hash, Step, Trie, INNER_DOMAIN, LEAF_DOMAIN, PLACEHOLDER};
 
 /// The most inner nodes a path can have: one for each bit of a key's hash.
 const MAX_PATH: usize = 256;
@@ -173,10 +173,9 @@ fn check_form(level: &'static str, proof: &ExistenceProof) -> Result<(), ProofEr
 
 /// Proof that `key`, which is in the trie with this value, is there.
 pub(crate) fn existence(trie: &Trie, key: &[u8], value: Vec<u8>) -> ExistenceProof {
-    let walk = trie.walk(&sha256(key));
-    debug_assert!(walk.leaf.is_some_and(|leaf| leaf.key() == key));
-    let path = walk.siblings().map(|(from_right, sibling)| {
-        let (prefix, suffix) = if from_right {
+    let up = trie.path(&sha256(key)).into_iter().rev();
+    let path = up.map(|Step { right, sibling, .. }| {
+        let (prefix, suffix) = if right {
             ([INNER_DOMAIN.as_slice(), &sibling].concat(), Vec::new())
         } else {
             (INNER_DOMAIN.to_vec(), sibling.to_vec())
@@ -193,25 +192,6 @@ pub(crate) fn existence(trie: &Trie, key: &[u8], value: Vec<u8>) -> ExistencePro
         leaf: Some(leaf_op()),
         path: path.collect(),
     }
-}
-
-/// The leaf of `key`, or its neighbours by key hash.
-pub(crate) enum Found<'a> {
-    Present,
-    Absent {
-        left: Option<&'a Leaf>,
-        right: Option<&'a Leaf>,
-    },
-}
-
-pub(crate) fn find<'a>(trie: &'a Trie, key: &[u8]) -> Found<'a> {
-    let key_hash = sha256(key);
-    let walk = trie.walk(&key_hash);
-    if walk.leaf.is_some_and(|leaf| leaf.key() == key) {
-        return Found::Present;
-    }
-    let (left, right) = walk.neighbours(&key_hash);
-    Found::Absent { left, right }
 }
 
 pub(crate) fn exist(proof: ExistenceProof) -> CommitmentProof {

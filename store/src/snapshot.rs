@@ -319,10 +319,7 @@ impl Restore {
         let tries = rebuild::tries(&*self.backend.view()?, &self.names)?;
         let found = tries.app_hash();
         if found != app_hash {
-            wipe(&*self.backend)?;
-            let mut batch = Batch::new();
-            batch.delete(keys::RESTORE);
-            self.backend.write(batch)?;
+            empty(&*self.backend)?;
             return Err(StoreError::RestoredRoot {
                 height,
                 expected: app_hash.into(),
@@ -338,6 +335,18 @@ impl Restore {
     }
 }
 
+/// Makes a backend empty again if it holds an unfinished restore, for a node that does not go on with it; whether it did.
+///
+/// # Errors
+/// [`StoreError::Backend`].
+pub fn discard_unfinished(backend: &dyn Backend) -> Result<bool, StoreError> {
+    if backend.view()?.get(keys::RESTORE)?.is_none() {
+        return Ok(false);
+    }
+    empty(backend)?;
+    Ok(true)
+}
+
 fn take_record<'a>(rest: &mut &'a [u8]) -> Option<(&'a [u8], &'a [u8], &'a [u8])> {
     let name_len = usize::from(take(rest, 1)?[0]);
     let name = take(rest, name_len)?;
@@ -346,6 +355,14 @@ fn take_record<'a>(rest: &mut &'a [u8]) -> Option<(&'a [u8], &'a [u8], &'a [u8])
     let value_len = length(rest)?;
     let value = take(rest, value_len)?;
     Some((name, key, value))
+}
+
+/// Removes everything, the mark of the unfinished restore last.
+fn empty(backend: &dyn Backend) -> Result<(), StoreError> {
+    wipe(backend)?;
+    let mut batch = Batch::new();
+    batch.delete(keys::RESTORE);
+    backend.write(batch)
 }
 
 /// Removes everything but the mark of an unfinished restore.

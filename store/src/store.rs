@@ -10,9 +10,9 @@ use rayon::prelude::*;
 
 use crate::backend::{Backend, BackendView, Batch};
 use crate::error::HexBytes;
-use crate::trie::{Before, Hash, Trie, Update, PLACEHOLDER};
+use crate::trie::{Before, Delta, Hash, Update, PLACEHOLDER};
 use crate::undo::{Undo, UndoWriter};
-use crate::view::{Tries, View};
+use crate::view::{Tries, TriesDelta, View};
 use crate::{keys, rebuild, StoreError};
 
 /// What a block does to one key.
@@ -33,7 +33,7 @@ pub struct Change {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StoreOptions {
     /// Heights that [`Store::view_at`] answers, the latest included; at least 1. A view costs the trie nodes its block replaced
-    /// (some 700 bytes a changed key) and a database snapshot. Views do not outlive the process.
+    /// (some 800 bytes a changed key) and a database snapshot. Views do not outlive the process.
     pub keep_views: usize,
     /// Blocks that [`Store::rollback`] can take back, 0 for none. Kept in the database.
     pub keep_undo: usize,
@@ -51,7 +51,7 @@ impl Default for StoreOptions {
 
 /// An authenticated store of several modules' keys and values on a flat [`Backend`].
 ///
-/// One thread at a time stages and commits; any number read, and no reader ever waits for a commit.
+/// One thread at a time commits; any number stage and read, and no reader of values ever waits for a commit.
 pub struct Store {
     backend: Arc<dyn Backend>,
     names: Arc<[&'static str]>,
@@ -78,7 +78,7 @@ struct Writer {
 /// The outcome of a block that is not committed. Dropping it costs nothing and leaves no trace.
 pub struct Staged {
     base: Arc<View>,
-    tries: Tries,
+    tries: TriesDelta,
     app_hash: Hash,
     /// The flat writes; height, hash and undo record join them at the commit.
     batch: Batch,
@@ -232,26 +232,25 @@ impl Store {
         })
     }
 
-    /// The tries after sorted changes.
-    fn updated(&self, base: &View, changes: &[Change]) -> Result<Tries, StoreError> {
+    /// What sorted changes do to the tries.
+    fn updated(&self, base: &View, changes: &[Change]) -> Result<TriesDelta, StoreError> {
         let groups: Vec<&[Change]> = changes.chunk_by(|a, b| a.store == b.store).collect();
         let one_store = |group: &&[Change]| {
             let store = group[0].store;
             let index = base.index(store)?;
             let updates = group.par_iter().with_min_len(256).map(update_of).collect();
-            let trie = base.tries.stores[index]
+            let delta = base.tries.stores[index]
                 .updated(updates)
                 .map_err(|mismatch| StoreError::OldValue {
                     store: store.to_owned(),
                     key: mismatch.key.into(),
                     detail: mismatch.detail,
                 })?;
-            Ok((index, trie))
+            Ok((index, delta))
         };
-        let changed: Vec<Result<(usize, Trie), StoreError>> = groups.par_iter().map(one_store).collect();
-        Ok(base
-            .tries
-            .with(&self.names, changed.into_iter().collect::<Result<_, _>>()?))
+        let changed: Vec<Result<(usize, Delta), StoreError>> = groups.par_iter().map(one_store).collect();
+        let changed = changed.into_iter().collect::<Result<_, _>>()?;
+        Ok(base.tries.changed(&self.names, changed))
     }
 
     /// Makes a candidate the latest state, in one atomic and durable batch: its values, the height, the app hash, its undo record, and
@@ -307,7 +306,7 @@ impl Store {
         Ok(self.publish(View {
             height,
             names: self.names.clone(),
-            tries,
+            tries: latest.tries.commit(tries),
             data,
         }))
     }
@@ -332,7 +331,8 @@ impl Store {
         if blocks == 0 {
             return Ok(latest);
         }
-        let (mut height, mut tries) = (latest.height, latest.tries.clone());
+        // On tries of its own: until every root agrees nothing that is read may change.
+        let (mut height, mut tries) = (latest.height, rebuild::tries(&*latest.data, &self.names)?);
         let mut restored: BTreeMap<Vec<u8>, Option<Vec<u8>>> = BTreeMap::new();
         let mut batch = Batch::new();
         let mut undo_heights = writer.undo_heights.clone();
@@ -544,10 +544,10 @@ fn taken_back(view: &View, tries: &Tries, undo: &Undo<'_>) -> Result<Tries, Stor
     }
     let mut changed = Vec::with_capacity(by_store.len());
     for (index, updates) in by_store {
-        let trie = tries.stores[index]
+        let delta = tries.stores[index]
             .updated(updates)
             .map_err(|_| malformed("an undo record contradicts the state"))?;
-        changed.push((index, trie));
+        changed.push((index, delta));
     }
-    Ok(tries.with(&view.names, changed))
+    Ok(tries.commit(tries.changed(&view.names, changed)))
 }

@@ -7,8 +7,8 @@ use ics23::ExistenceProof;
 
 use crate::backend::{BackendView, Entries};
 use crate::error::HexBytes;
-use crate::proof::{self, Found, StateProof};
-use crate::trie::{Before, Hash, KeyedLeaf, Leaf, Mismatch, Trie, Update};
+use crate::proof::{self, StateProof};
+use crate::trie::{Delta, Found, Hash, KeyedLeaf, Trie};
 use crate::{keys, StoreError};
 
 /// The tries of one state: one per store, in the order of the store names, and the main trie over their roots. An empty store has no
@@ -21,36 +21,36 @@ pub(crate) struct Tries {
 
 impl Tries {
     pub(crate) fn new(names: &[&'static str], stores: Vec<Trie>) -> Tries {
-        let full = names.iter().zip(&stores).filter(|(_, trie)| !trie.is_empty());
-        let main = Trie::build(
-            full.map(|(name, trie)| KeyedLeaf::new(name.as_bytes(), &trie.root()))
-                .collect(),
-        );
+        let roots = stores.iter().map(|trie| (!trie.is_empty()).then(|| trie.root()));
+        let main = main_trie(names, roots);
         Tries { stores, main }
     }
 
-    /// The tries with some stores' replaced.
-    pub(crate) fn with(&self, names: &[&'static str], changed: Vec<(usize, Trie)>) -> Tries {
-        let mut stores = self.stores.clone();
-        let roots: Vec<(usize, Option<Hash>)> = changed
-            .into_iter()
-            .map(|(index, trie)| {
-                let root = (!trie.is_empty()).then(|| trie.root());
-                stores[index] = trie;
-                (index, root)
-            })
+    /// What a block changes: for the stores named by index.
+    pub(crate) fn changed(&self, names: &[&'static str], stores: Vec<(usize, Delta)>) -> TriesDelta {
+        let mut roots: Vec<Option<Hash>> = self
+            .stores
+            .iter()
+            .map(|trie| (!trie.is_empty()).then(|| trie.root()))
             .collect();
-        let update = |(index, root): &(usize, Option<Hash>)| {
-            Update::new(
-                names[*index].as_bytes(),
-                Before::Unknown,
-                root.as_ref().map(Hash::as_slice),
-            )
-        };
-        let main = self.main.updated(roots.iter().map(update).collect());
+        for (index, delta) in &stores {
+            roots[*index] = (!delta.is_empty()).then(|| delta.root());
+        }
+        TriesDelta {
+            stores,
+            main: main_trie(names, roots.into_iter()),
+        }
+    }
+
+    /// The tries after a delta of these, which are the latest.
+    pub(crate) fn commit(&self, delta: TriesDelta) -> Tries {
+        let mut stores = self.stores.clone();
+        for (index, delta) in delta.stores {
+            stores[index] = stores[index].commit(delta);
+        }
         Tries {
             stores,
-            main: main.unwrap_or_else(|Mismatch { detail, .. }| unreachable!("nothing was assumed: {detail}")),
+            main: delta.main,
         }
     }
 
@@ -59,7 +59,29 @@ impl Tries {
     }
 }
 
-/// The committed state of one height. Immutable: commits and rollbacks that follow do not show in it, and reading it never waits for one.
+/// What a block changes in the tries.
+pub(crate) struct TriesDelta {
+    stores: Vec<(usize, Delta)>,
+    main: Trie,
+}
+
+impl TriesDelta {
+    pub(crate) fn app_hash(&self) -> Hash {
+        self.main.root()
+    }
+}
+
+/// The trie over the roots of the stores that are not empty: a handful of keys, built anew for each state.
+fn main_trie(names: &[&'static str], roots: impl Iterator<Item = Option<Hash>>) -> Trie {
+    let full = names.iter().zip(roots).filter_map(|(name, root)| Some((name, root?)));
+    Trie::build(
+        full.map(|(name, root)| KeyedLeaf::new(name.as_bytes(), &root))
+            .collect(),
+    )
+}
+
+/// The committed state of one height. Immutable: commits and rollbacks that follow do not show in it. Values and lists never wait for a
+/// commit; a proof waits at most while one puts its new nodes into the same shard of the trie, which takes microseconds.
 pub struct View {
     pub(crate) height: u64,
     pub(crate) names: Arc<[&'static str]>,
@@ -147,14 +169,14 @@ impl View {
             }
             Ok(proof::existence(trie, key, value))
         };
-        let (value, inner) = match proof::find(trie, key) {
+        let (value, inner) = match trie.find(key) {
             Found::Present => {
                 let proof = existence(key, "its value is empty")?;
                 (Some(proof.value.clone()), proof::exist(proof))
             }
             Found::Absent { left, right } => {
-                let neighbour = |leaf: Option<&Leaf>| {
-                    leaf.map(|leaf| existence(leaf.key(), "the value of its neighbour in the trie is empty"))
+                let neighbour = |key: Option<Vec<u8>>| {
+                    key.map(|key| existence(&key, "the value of its neighbour in the trie is empty"))
                         .transpose()
                 };
                 (None, proof::nonexist(key, neighbour(left)?, neighbour(right)?))

@@ -4,10 +4,12 @@ use prost::Message;
 use tenure_proto::{
     any,
     cosmos::auth::v1beta1::{
-        BaseAccount, ModuleAccount, QueryAccountRequest, QueryAccountResponse, QueryAccountsRequest,
-        QueryAccountsResponse, QueryModuleAccountByNameRequest, QueryModuleAccountByNameResponse, QueryParamsRequest,
-        QueryParamsResponse,
+        BaseAccount, Bech32PrefixRequest, Bech32PrefixResponse, ModuleAccount, QueryAccountInfoRequest,
+        QueryAccountInfoResponse, QueryAccountRequest, QueryAccountResponse, QueryAccountsRequest,
+        QueryAccountsResponse, QueryModuleAccountByNameRequest, QueryModuleAccountByNameResponse,
+        QueryModuleAccountsRequest, QueryModuleAccountsResponse, QueryParamsRequest, QueryParamsResponse,
     },
+    cosmos::base::query::v1beta1::PageRequest,
     Any,
 };
 use tenure_sdk::{
@@ -15,7 +17,7 @@ use tenure_sdk::{
     page::{page, Source},
     records, Ctx, Error, QueryRoute, Result,
 };
-use tenure_types::{sdk, Address};
+use tenure_types::{address::ACCOUNT_PREFIX, sdk, Address};
 
 use crate::{keys, module_address, params, state, NAME};
 
@@ -28,6 +30,24 @@ pub(crate) fn routes() -> Vec<QueryRoute> {
         QueryRoute {
             path: "/cosmos.auth.v1beta1.Query/Accounts",
             answer: accounts,
+        },
+        QueryRoute {
+            path: "/cosmos.auth.v1beta1.Query/AccountInfo",
+            answer: account_info,
+        },
+        QueryRoute {
+            path: "/cosmos.auth.v1beta1.Query/Bech32Prefix",
+            answer: |_, bytes| {
+                request::<Bech32PrefixRequest>(bytes)?;
+                Ok(Bech32PrefixResponse {
+                    bech32_prefix: ACCOUNT_PREFIX.to_owned(),
+                }
+                .encode_to_vec())
+            },
+        },
+        QueryRoute {
+            path: "/cosmos.auth.v1beta1.Query/ModuleAccounts",
+            answer: module_accounts,
         },
         QueryRoute {
             path: "/cosmos.auth.v1beta1.Query/ModuleAccountByName",
@@ -46,13 +66,27 @@ pub(crate) fn routes() -> Vec<QueryRoute> {
     ]
 }
 
+/// Modules listed at most. They are in the program, so there are few.
+const MOST_MODULES: u64 = 1_000;
+
+/// An account. Error (not found): there is none yet.
+fn existing(ctx: &mut Ctx, address: &Address) -> Result<BaseAccount> {
+    // Clients take "NotFound" in the answer for "this account does not exist yet"; the app adds that word for this code.
+    state::account(ctx, address)?
+        .ok_or_else(|| Error::sdk(sdk::NOT_FOUND, format!("account {address} not found: key not found")))
+}
+
 fn account(ctx: &mut Ctx, bytes: &[u8]) -> Result<Vec<u8>> {
     let address: Address = request::<QueryAccountRequest>(bytes)?.address.parse()?;
-    // Clients take "NotFound" in the answer for "this account does not exist yet"; the app adds that word for this code.
-    let found = state::account(ctx, &address)?
-        .ok_or_else(|| Error::sdk(sdk::NOT_FOUND, format!("account {address} not found: key not found")))?;
+    let found = existing(ctx, &address)?;
     let account = Some(shown(ctx, &address, found)?);
     Ok(QueryAccountResponse { account }.encode_to_vec())
+}
+
+fn account_info(ctx: &mut Ctx, bytes: &[u8]) -> Result<Vec<u8>> {
+    let address: Address = request::<QueryAccountInfoRequest>(bytes)?.address.parse()?;
+    let info = Some(existing(ctx, &address)?);
+    Ok(QueryAccountInfoResponse { info }.encode_to_vec())
 }
 
 fn accounts(ctx: &mut Ctx, bytes: &[u8]) -> Result<Vec<u8>> {
@@ -69,6 +103,25 @@ fn accounts(ctx: &mut Ctx, bytes: &[u8]) -> Result<Vec<u8>> {
         pagination: Some(pagination),
     }
     .encode_to_vec())
+}
+
+fn module_accounts(ctx: &mut Ctx, bytes: &[u8]) -> Result<Vec<u8>> {
+    request::<QueryModuleAccountsRequest>(bytes)?;
+    let everything = PageRequest {
+        limit: MOST_MODULES,
+        ..PageRequest::default()
+    };
+    let (entries, _) = page(ctx, Source::Records(NAME, keys::MODULES), Some(&everything))?;
+    let mut modules = Vec::with_capacity(entries.len());
+    for (key, value) in entries {
+        let module: ModuleAccount = records::decode(NAME, &key, &value)?;
+        let address = module_address(&module.name);
+        let found = existing(ctx, &address)?;
+        modules.push((module.name, shown(ctx, &address, found)?));
+    }
+    modules.sort_by(|(a, _), (b, _)| a.cmp(b));
+    let accounts = modules.into_iter().map(|(_, account)| account).collect();
+    Ok(QueryModuleAccountsResponse { accounts }.encode_to_vec())
 }
 
 fn module_account_by_name(ctx: &mut Ctx, bytes: &[u8]) -> Result<Vec<u8>> {

@@ -19,10 +19,22 @@ pub fn account(ctx: &mut Ctx, address: &Address) -> Result<Option<BaseAccount>> 
 }
 
 /// An account, created with the next number if it does not exist.
-pub fn ensure_account(ctx: &mut Ctx, address: &Address) -> Result<BaseAccount> {
-    if let Some(account) = account(ctx, address)? {
-        return Ok(account);
+pub(crate) fn ensure_account(ctx: &mut Ctx, address: &Address) -> Result<BaseAccount> {
+    match account(ctx, address)? {
+        Some(account) => Ok(account),
+        None => create(ctx, address),
     }
+}
+
+/// Makes sure that an account exists.
+pub fn ensure_exists(ctx: &mut Ctx, address: &Address) -> Result<()> {
+    if ctx.get(NAME, &keys::account(address))?.is_none() {
+        create(ctx, address)?;
+    }
+    Ok(())
+}
+
+fn create(ctx: &mut Ctx, address: &Address) -> Result<BaseAccount> {
     let account_number = next_number(ctx)?;
     let next = account_number
         .checked_add(1)
@@ -82,6 +94,12 @@ pub fn pub_key_of(account: &BaseAccount) -> Result<Option<[u8; 33]>> {
 /// Stores the public key of an account that has shown none yet. Error (invalid public key): it is not the account's.
 pub fn set_pub_key(ctx: &mut Ctx, address: &Address, compressed: &[u8; 33]) -> Result<()> {
     let mut account = existing(ctx, address)?;
+    show_key(&mut account, address, compressed)?;
+    save(ctx, address, &account)
+}
+
+/// Notes the public key of an account that has shown none yet; [`save`] keeps it. Error (invalid public key): it is not the account's.
+pub fn show_key(account: &mut BaseAccount, address: &Address, compressed: &[u8; 33]) -> Result<()> {
     let found = Address::of_secp256k1(compressed);
     if found != *address {
         let message = format!("pubKey does not match signer address {address}: its address is {found}: invalid pubkey");
@@ -90,12 +108,11 @@ pub fn set_pub_key(ctx: &mut Ctx, address: &Address, compressed: &[u8; 33]) -> R
     account.pub_key = Some(tenure_proto::any(&PubKey {
         key: compressed.to_vec(),
     }));
-    save(ctx, address, &account)
+    Ok(())
 }
 
-/// Takes the next sequence of an account for a transaction. Error (wrong sequence): it is not the account's.
-pub fn check_and_bump_sequence(ctx: &mut Ctx, address: &Address, sequence: u64) -> Result<()> {
-    let mut account = existing(ctx, address)?;
+/// Takes the next sequence of an account for a transaction; [`save`] keeps that. Error (wrong sequence): it is not the account's.
+pub fn take_sequence(account: &mut BaseAccount, sequence: u64) -> Result<()> {
     if account.sequence != sequence {
         // Wallets and relayers parse this text.
         let message = format!(
@@ -107,11 +124,11 @@ pub fn check_and_bump_sequence(ctx: &mut Ctx, address: &Address, sequence: u64) 
     account.sequence = sequence
         .checked_add(1)
         .ok_or_else(|| Error::internal("a sequence is exhausted"))?;
-    save(ctx, address, &account)
+    Ok(())
 }
 
-/// Writes an account's record.
-pub(crate) fn save(ctx: &mut Ctx, address: &Address, account: &BaseAccount) -> Result<()> {
+/// Writes the record of an account that was read with [`account`].
+pub fn save(ctx: &mut Ctx, address: &Address, account: &BaseAccount) -> Result<()> {
     ctx.save(NAME, &keys::account(address), account)
 }
 

@@ -9,7 +9,7 @@ use tenure_proto::cosmos::auth::v1beta1::{
 use tenure_sdk::{testing, Ctx, Error, Module, Result};
 use tenure_types::{sdk, Address};
 
-use super::*;
+use super::{state::ensure_account, *};
 
 const KEY: &str = "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798";
 
@@ -42,13 +42,11 @@ fn accounts_get_the_next_number_once() -> Result<()> {
 fn a_sequence_is_taken_once_and_the_text_is_the_one_wallets_parse() -> Result<()> {
     let mut ctx = ctx();
     let a = Address::new([1; 20]);
-    assert_eq!(
-        check_and_bump_sequence(&mut ctx, &a, 0).map_err(|e| e.code),
-        Err(sdk::UNKNOWN_ADDRESS)
-    );
-    ensure_account(&mut ctx, &a)?;
-    check_and_bump_sequence(&mut ctx, &a, 0)?;
-    let error = check_and_bump_sequence(&mut ctx, &a, 0).unwrap_err();
+    let mut found = ensure_account(&mut ctx, &a)?;
+    take_sequence(&mut found, 0)?;
+    save(&mut ctx, &a, &found)?;
+    let mut found = account(&mut ctx, &a)?.unwrap();
+    let error = take_sequence(&mut found, 0).unwrap_err();
     let text = "account sequence mismatch, expected 1, got 0: incorrect account sequence";
     assert_eq!(error, Error::sdk(sdk::WRONG_SEQUENCE, text));
     Ok(())
@@ -116,7 +114,9 @@ fn an_exported_state_gives_the_same_records() -> Result<()> {
     let own = Address::of_secp256k1(&key());
     ensure_account(&mut first, &own)?;
     set_pub_key(&mut first, &own, &key())?;
-    check_and_bump_sequence(&mut first, &own, 0)?;
+    let mut account = account(&mut first, &own)?.unwrap();
+    take_sequence(&mut account, 0)?;
+    save(&mut first, &own, &account)?;
     ensure_module_account(&mut first, "escrow")?;
     let exported = AuthModule.export_genesis(&mut first)?;
     let mut second = testing::chain(&[&AuthModule], &json!({ "auth": exported }))?;
@@ -174,7 +174,7 @@ fn broken_account_numbers_are_noticed() -> Result<()> {
         let mut account = ensure_account(&mut ctx, &address)?;
         AuthModule.invariants(&mut ctx)?;
         spoil(&mut account);
-        state::save(&mut ctx, &address, &account)?;
+        save(&mut ctx, &address, &account)?;
         let noticed = AuthModule.invariants(&mut ctx);
         assert!(noticed.as_ref().is_err_and(Error::is_internal), "{noticed:?}");
         Ok(())

@@ -4,9 +4,11 @@ use prost::Message;
 use tenure_proto::cosmos::{
     bank::v1beta1::{
         Metadata, QueryAllBalancesRequest, QueryAllBalancesResponse, QueryBalanceRequest, QueryBalanceResponse,
-        QueryDenomsMetadataRequest, QueryDenomsMetadataResponse, QueryParamsRequest, QueryParamsResponse,
-        QuerySpendableBalancesRequest, QuerySpendableBalancesResponse, QuerySupplyOfRequest, QuerySupplyOfResponse,
-        QueryTotalSupplyRequest, QueryTotalSupplyResponse,
+        QueryDenomMetadataByQueryStringRequest, QueryDenomMetadataByQueryStringResponse, QueryDenomMetadataRequest,
+        QueryDenomMetadataResponse, QueryDenomsMetadataRequest, QueryDenomsMetadataResponse, QueryParamsRequest,
+        QueryParamsResponse, QuerySendEnabledRequest, QuerySendEnabledResponse, QuerySpendableBalanceByDenomRequest,
+        QuerySpendableBalanceByDenomResponse, QuerySpendableBalancesRequest, QuerySpendableBalancesResponse,
+        QuerySupplyOfRequest, QuerySupplyOfResponse, QueryTotalSupplyRequest, QueryTotalSupplyResponse,
     },
     base::{
         query::v1beta1::{PageRequest, PageResponse},
@@ -16,9 +18,9 @@ use tenure_proto::cosmos::{
 use tenure_sdk::{
     module::request,
     page::{page, Source},
-    records, Ctx, QueryRoute, Result,
+    records, Ctx, Error, QueryRoute, Result,
 };
-use tenure_types::{Address, Amount, Coin};
+use tenure_types::{sdk, Address, Amount, Coin};
 
 use crate::{balance, keys, state, supply, NAME};
 
@@ -28,22 +30,41 @@ pub(crate) fn routes() -> Vec<QueryRoute> {
         route("/cosmos.bank.v1beta1.Query/Balance", one_balance),
         route("/cosmos.bank.v1beta1.Query/AllBalances", all_balances),
         route("/cosmos.bank.v1beta1.Query/SpendableBalances", spendable_balances),
+        route("/cosmos.bank.v1beta1.Query/SpendableBalanceByDenom", spendable_balance),
         route("/cosmos.bank.v1beta1.Query/TotalSupply", total_supply),
         route("/cosmos.bank.v1beta1.Query/SupplyOf", supply_of),
         route("/cosmos.bank.v1beta1.Query/Params", params),
+        route("/cosmos.bank.v1beta1.Query/DenomMetadata", denom_metadata),
+        route(
+            "/cosmos.bank.v1beta1.Query/DenomMetadataByQueryString",
+            denom_metadata_by_query_string,
+        ),
         route("/cosmos.bank.v1beta1.Query/DenomsMetadata", denoms_metadata),
+        route("/cosmos.bank.v1beta1.Query/SendEnabled", send_enabled),
     ]
 }
 
 fn one_balance(ctx: &mut Ctx, bytes: &[u8]) -> Result<Vec<u8>> {
     let request: QueryBalanceRequest = request(bytes)?;
-    let address: Address = request.address.parse()?;
-    let coin = Coin::new(&request.denom, Amount::ZERO)?;
-    let balance = Some(proto(&Coin {
+    let balance = Some(balance_of(ctx, &request.address, &request.denom)?);
+    Ok(QueryBalanceResponse { balance }.encode_to_vec())
+}
+
+/// All of a balance may be sent.
+fn spendable_balance(ctx: &mut Ctx, bytes: &[u8]) -> Result<Vec<u8>> {
+    let request: QuerySpendableBalanceByDenomRequest = request(bytes)?;
+    let balance = Some(balance_of(ctx, &request.address, &request.denom)?);
+    Ok(QuerySpendableBalanceByDenomResponse { balance }.encode_to_vec())
+}
+
+/// A balance, zero if there is none.
+fn balance_of(ctx: &mut Ctx, address: &str, denom: &str) -> Result<ProtoCoin> {
+    let address: Address = address.parse()?;
+    let coin = Coin::new(denom, Amount::ZERO)?;
+    Ok(proto(&Coin {
         amount: balance(ctx, &address, &coin.denom)?,
         ..coin
-    }));
-    Ok(QueryBalanceResponse { balance }.encode_to_vec())
+    }))
 }
 
 fn all_balances(ctx: &mut Ctx, bytes: &[u8]) -> Result<Vec<u8>> {
@@ -91,6 +112,34 @@ fn denoms_metadata(ctx: &mut Ctx, bytes: &[u8]) -> Result<Vec<u8>> {
     Ok(QueryDenomsMetadataResponse {
         metadatas,
         pagination: Some(pagination),
+    }
+    .encode_to_vec())
+}
+
+fn denom_metadata(ctx: &mut Ctx, bytes: &[u8]) -> Result<Vec<u8>> {
+    let metadata = Some(metadata_of(ctx, &request::<QueryDenomMetadataRequest>(bytes)?.denom)?);
+    Ok(QueryDenomMetadataResponse { metadata }.encode_to_vec())
+}
+
+fn denom_metadata_by_query_string(ctx: &mut Ctx, bytes: &[u8]) -> Result<Vec<u8>> {
+    let denom = request::<QueryDenomMetadataByQueryStringRequest>(bytes)?.denom;
+    let metadata = Some(metadata_of(ctx, &denom)?);
+    Ok(QueryDenomMetadataByQueryStringResponse { metadata }.encode_to_vec())
+}
+
+/// What is known of a denom. Error (not found): nothing is.
+fn metadata_of(ctx: &mut Ctx, denom: &str) -> Result<Metadata> {
+    let denom = Coin::new(denom, Amount::ZERO)?.denom;
+    ctx.load(NAME, &keys::metadata(&denom))?
+        .ok_or_else(|| Error::sdk(sdk::NOT_FOUND, format!("client metadata for denom {denom} not found")))
+}
+
+/// No denom has a rule of its own.
+fn send_enabled(_: &mut Ctx, bytes: &[u8]) -> Result<Vec<u8>> {
+    request::<QuerySendEnabledRequest>(bytes)?;
+    Ok(QuerySendEnabledResponse {
+        send_enabled: Vec::new(),
+        pagination: Some(PageResponse::default()),
     }
     .encode_to_vec())
 }

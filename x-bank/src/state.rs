@@ -42,27 +42,22 @@ pub fn transfer_coins(ctx: &mut Ctx, from: &Address, to: &Address, coins: &Coins
     if coins.is_empty() {
         return Ok(());
     }
-    spend(ctx, from, coins)?;
-    receive(ctx, to, coins)?;
-    events::transfer(ctx, from, to, coins);
+    subtract_all(ctx, from, coins)?;
+    add_all(ctx, to, coins)?;
+    events::moved(ctx, from, to, coins);
     Ok(())
 }
 
 /// Takes coins from an account; they must be given to others in the same message, or the supply no longer adds up.
 pub(crate) fn spend(ctx: &mut Ctx, from: &Address, coins: &Coins) -> Result<()> {
-    for coin in coins.iter() {
-        subtract(ctx, from, &coin)?;
-    }
+    subtract_all(ctx, from, coins)?;
     events::coin_spent(ctx, from, coins);
     Ok(())
 }
 
 /// Gives an account coins that [`spend`] or [`mint`] took from somewhere.
 pub(crate) fn receive(ctx: &mut Ctx, to: &Address, coins: &Coins) -> Result<()> {
-    auth::ensure_account(ctx, to)?;
-    for coin in coins.iter() {
-        add(ctx, to, &coin)?;
-    }
+    add_all(ctx, to, coins)?;
     events::coin_received(ctx, to, coins);
     Ok(())
 }
@@ -136,6 +131,15 @@ fn set_amount(ctx: &mut Ctx, key: &[u8], amount: Amount) -> Result<()> {
         return ctx.delete(NAME, key);
     }
     ctx.set(NAME, key, amount.get().to_be_bytes().to_vec())
+}
+
+fn subtract_all(ctx: &mut Ctx, from: &Address, coins: &Coins) -> Result<()> {
+    coins.iter().try_for_each(|coin| subtract(ctx, from, &coin))
+}
+
+fn add_all(ctx: &mut Ctx, to: &Address, coins: &Coins) -> Result<()> {
+    auth::ensure_exists(ctx, to)?;
+    coins.iter().try_for_each(|coin| add(ctx, to, &coin))
 }
 
 fn subtract(ctx: &mut Ctx, from: &Address, coin: &Coin) -> Result<()> {

@@ -64,14 +64,7 @@ pub fn withdraw_deposit(ctx: &mut Ctx, id: u64, owner: &Address, coin: &Coin, no
     let (mut account, _) = payments::caught_up(ctx, id)?;
     check_open(&account)?;
     let found = owner.to_string();
-    if account.owner != found {
-        return Err(EscrowError::NotOwner {
-            account: id,
-            owner: account.owner,
-            found,
-        }
-        .into());
-    }
+    check_owner(&account, &found)?;
     check_coin(&account, coin)?;
     let taken = lots::take_newest(&mut account.lots, coin.amount, |depositor| depositor == found)?;
     let mut sum = Amount::ZERO;
@@ -118,6 +111,7 @@ pub(crate) fn close_now(ctx: &mut Ctx, account: &mut Account) -> Result<Amount> 
     account.set_state(AccountState::Closed);
     account.close_requested = false;
     (account.exhausted, account.exhausted_at_ms, account.grace_ends_ms) = (false, 0, 0);
+    account.auto_top_up = None;
     events::closed(ctx, account);
     Ok(refunded)
 }
@@ -159,6 +153,19 @@ pub(crate) fn check_open(account: &Account) -> Result<()> {
     Err(EscrowError::AccountClosed(account.id).into())
 }
 
+/// Refuses who does not own the account.
+pub(crate) fn check_owner(account: &Account, signer: &str) -> Result<()> {
+    if account.owner == signer {
+        return Ok(());
+    }
+    Err(EscrowError::NotOwner {
+        account: account.id,
+        owner: account.owner.clone(),
+        found: signer.to_owned(),
+    }
+    .into())
+}
+
 fn check_coin(account: &Account, coin: &Coin) -> Result<()> {
     if account.denom == coin.denom {
         return Ok(());
@@ -172,7 +179,8 @@ fn check_coin(account: &Account, coin: &Coin) -> Result<()> {
     .into())
 }
 
-fn add(ctx: &mut Ctx, account: &mut Account, depositor: &Address, amount: Amount) -> Result<()> {
+/// Pays a deposit into an account; the caller saves it.
+pub(crate) fn add(ctx: &mut Ctx, account: &mut Account, depositor: &Address, amount: Amount) -> Result<()> {
     let min = min_deposit(&params(ctx)?)?;
     if amount < min {
         return Err(EscrowError::DepositTooSmall {

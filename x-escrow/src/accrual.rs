@@ -176,6 +176,14 @@ impl Stream {
         self.trim();
     }
 
+    /// Milliseconds of `[from, to)` in which it accrues.
+    pub fn running_ms(&self, from: u64, to: u64) -> u64 {
+        let ends = self.segments.iter().skip(1).map(|next| next.from_ms).chain([u64::MAX]);
+        let running = self.segments.iter().zip(ends).filter(|(segment, _)| segment.rate > 0);
+        let lengths = running.map(|(segment, end)| end.min(to).saturating_sub(segment.from_ms.max(from)));
+        lengths.fold(0, u64::saturating_add)
+    }
+
     /// Σ rate · time over `[from, to)`, where `clock` measures time: F for what is due, the identity for what can be.
     fn due(&self, from: u64, to: u64, clock: impl Fn(u64) -> u64) -> Result<i128> {
         let mut sum = 0_i128;
@@ -237,6 +245,13 @@ impl Pool {
         Ok(self.means()? >= product(self.rate_sum, t)?)
     }
 
+    /// How much more money would fund every stream until an instant.
+    pub fn shortfall(&self, t: u64) -> Result<u128> {
+        let short = in_range(product(self.rate_sum, t)?.checked_sub(self.means()?), "shortfall")?;
+        let short = u128::try_from(short.max(0)).map_err(|_| Error::internal("negative shortfall"))?;
+        Ok(short.div_ceil(MS_PER_HOUR.into()))
+    }
+
     /// Most that stopped streams may still be owed together, base units, rounded up. Only for a pool in which none runs.
     pub fn owed_stopped(&self) -> Result<u128> {
         let owed = in_range(self.k_sum.checked_neg(), "owed")?.max(0);
@@ -295,6 +310,14 @@ mod tests {
         }
         assert_eq!(pool.funded_until()?, 101_000);
         assert!(pool.covers(101_000)? && !pool.covers(101_001)?);
+        assert_eq!(
+            (
+                pool.shortfall(101_000)?,
+                pool.shortfall(101_001)?,
+                pool.shortfall(102_000)?
+            ),
+            (0, 1, 3)
+        );
         Ok(())
     }
 

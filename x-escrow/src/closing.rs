@@ -80,11 +80,13 @@ pub fn finish_close(ctx: &mut Ctx, lease: u64, attested: &AttestedTime) -> Resul
     }
     let settled = settle_in(ctx, &mut account, &mut payment, attested)?;
     let paid_out = pay_out_in(ctx, &account, &mut payment)?;
+    payment.settle_by_ms = 0;
     save_payment(ctx, &payment)?;
     let mut pool = pool(&account)?;
     pool.replace(stream(&payment).contribution()?, Contribution::default())?;
     set_pool(&mut account, &pool)?;
     account.open_payments.remove(at);
+    account.payees.remove(at);
     let closes = account.open_payments.is_empty() && account.close_requested;
     let refunded = if closes {
         close_now(ctx, &mut account)?

@@ -166,6 +166,16 @@ pub enum EscrowError {
         /// What it must be.
         limit: String,
     },
+    /// 20: a standing order is out of bounds.
+    #[error("auto_top_up.{field} is {value:?}, must be {limit}")]
+    TopUpOrder {
+        /// Field.
+        field: &'static str,
+        /// Its value.
+        value: String,
+        /// What it must be.
+        limit: String,
+    },
 }
 
 impl EscrowError {
@@ -191,6 +201,7 @@ impl EscrowError {
             Self::NotNextEpoch { .. } => 17,
             Self::NotFinal { .. } => 18,
             Self::Params { .. } => 19,
+            Self::TopUpOrder { .. } => 20,
         }
     }
 }

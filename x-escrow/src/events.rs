@@ -1,7 +1,7 @@
 //! What clients are told. Every movement of money has one event with its amount and denom.
 
 use tenure_proto::tenure::escrow::v1::{Account, Payment};
-use tenure_sdk::Ctx;
+use tenure_sdk::{Ctx, Result};
 use tenure_types::Amount;
 
 use crate::settlement::Settled;
@@ -90,4 +90,42 @@ pub(crate) fn exhausted(ctx: &mut Ctx, account: &Account) {
 /// An account closed for good.
 pub(crate) fn closed(ctx: &mut Ctx, account: &Account) {
     ctx.emit("tenure.escrow.v1.EventAccountClosed", [("account", account.id)]);
+}
+
+/// The owner set, replaced or stopped its standing order; 0 is none.
+pub(crate) fn auto_top_up_set(ctx: &mut Ctx, account: &Account) {
+    let order = account.auto_top_up.clone().unwrap_or_default();
+    let amount = |text: String| if text.is_empty() { "0".to_owned() } else { text };
+    let parts = [
+        ("account", account.id.to_string()),
+        ("maximum", amount(order.maximum)),
+        ("part", amount(order.amount)),
+        ("denom", account.denom.clone()),
+    ];
+    ctx.emit("tenure.escrow.v1.EventAutoTopUpSet", parts);
+}
+
+/// The standing order was drawn on: the deposit has an event of its own, this one says what may still be drawn.
+pub(crate) fn auto_topped_up(ctx: &mut Ctx, account: &Account) {
+    let remaining = account.auto_top_up.clone().unwrap_or_default().remaining;
+    let parts = [
+        ("account", account.id.to_string()),
+        ("remaining", remaining),
+        ("denom", account.denom.clone()),
+        ("funded_until_ms", account.funded_until_ms.to_string()),
+    ];
+    ctx.emit("tenure.escrow.v1.EventAutoToppedUp", parts);
+}
+
+/// The standing order could not be drawn on for `missing`.
+pub(crate) fn top_up_failed(ctx: &mut Ctx, account: &Account, missing: Amount, why: &str) -> Result<()> {
+    let parts = [
+        ("account", account.id.to_string()),
+        ("missing", missing.to_string()),
+        ("denom", account.denom.clone()),
+        ("why", why.to_owned()),
+        ("funded_until_ms", account.funded_until_ms.to_string()),
+    ];
+    ctx.emit("tenure.escrow.v1.EventTopUpFailed", parts);
+    Ok(())
 }

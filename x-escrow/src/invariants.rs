@@ -80,12 +80,21 @@ fn check_account(ctx: &mut Ctx, account: &Account) -> Result<()> {
     if !account.open_payments.is_sorted_by(|a, b| a < b) || account.open_payments.len() > MAX_PAYMENTS {
         return broken(format!("open payments {:?}", account.open_payments));
     }
+    // Before what is derived from it is relied on.
+    if account.payees.len() != account.open_payments.len() {
+        let (payees, open) = (&account.payees, &account.open_payments);
+        return broken(format!("payees {payees:?} of open payments {open:?}"));
+    }
     let mut sums = Pool {
         balance: balance.get(),
         ..Default::default()
     };
     let mut waiting = false;
-    for payment in state::open_payments(ctx, account)? {
+    for (payment, payee) in state::open_payments(ctx, account)?.into_iter().zip(&account.payees) {
+        check_address("provider", &payment.provider)?;
+        if payment.provider != *payee {
+            return broken(format!("payment of lease {} is said to be {payee}'s", payment.lease_id));
+        }
         if payment.account_id != account.id {
             return broken(format!(
                 "payment of lease {} is of account {}",
@@ -149,6 +158,9 @@ fn check_payment(payment: &Payment) -> Result<(), String> {
     }
     if payment.acc >= MS_PER_HOUR {
         return Err(format!("remainder {} is a whole unit", payment.acc));
+    }
+    if payment.settle_by_ms == 0 && !payment.closing {
+        return Err("has not ended and is never settled by itself".to_owned());
     }
     if payment.closing && segments.last().is_some_and(|last| last.rate > 0) {
         return Err(format!("has ended and accrues: {segments:?}"));

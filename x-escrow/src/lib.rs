@@ -8,8 +8,10 @@
 //! [`catch_up`]; a caller that must know which leases that pauses calls it first itself, because it reports each lease once.
 //!
 //! Timers that follow from an account are the market's to handle (class safety, module `market`, id = account id, 8 bytes, big-endian):
-//! [`EXHAUSTION_TIMER_KIND`] at X while anything runs (answer: [`catch_up`]) and [`EXHAUSTION_GRACE_TIMER_KIND`] at the end of the grace while
-//! exhausted (answer: [`begin_close`] of the leases that wait for money).
+//! [`REVIEW_TIMER_KIND`] before X (answer: [`fn@review`]), [`EXHAUSTION_TIMER_KIND`] at X while anything runs (answer: [`settle_as_of`], then
+//! [`catch_up`]) and [`EXHAUSTION_GRACE_TIMER_KIND`] at the end of the grace while exhausted (answer: [`begin_close`] of the leases that wait for
+//! money). So is [`SETTLEMENT_TIMER_KIND`] of a payment (class market, id = lease; answer: [`settle_due`]). The order in which they must take effect
+//! is that of [`next_due`].
 //!
 //! Invariants: for each denom the module's account holds Σ balances + Σ earnings not withdrawn; an account's balance is the sum of its lots;
 //! R, K and X are those of its open payments; deposited = paid + refunded + balance; the balance covers what can be owed by now; a closed
@@ -47,9 +49,11 @@ mod lots;
 mod params;
 mod payments;
 mod queries;
+mod review;
 mod settlement;
 mod state;
 mod timers;
+mod top_up;
 
 use serde_json::Value;
 use tenure_sdk::{Ctx, DeriveFn, Module, QueryRoute, Result};
@@ -61,11 +65,15 @@ pub use keys::NAME;
 pub use lots::MAX_LOTS;
 pub use params::{default_params, params};
 pub use payments::{amend, catch_up, is_running, pause, resume, start_payment, MAX_PAYMENTS};
+pub use review::{next_due, review, settle_as_of, settle_due, Due};
 pub use settlement::{except, instants, pay_out, settle, Settled};
-pub use state::{account, all_accounts, payment};
-pub use tenure_proto::tenure::escrow::v1::{Account, AccountState, Lot, Params, Payment, Segment};
+pub use state::{account, all_accounts, next_change, oldest_unsettled, payment};
+pub use tenure_proto::tenure::escrow::v1::{
+    Account, AccountState, AutoTopUp, Lot, Params, Payment, Segment, TopUpOrder,
+};
 pub use tenure_types::{AttestedTime, GapSpan};
-pub use timers::{EXHAUSTION_GRACE_TIMER_KIND, EXHAUSTION_TIMER_KIND};
+pub use timers::{EXHAUSTION_GRACE_TIMER_KIND, EXHAUSTION_TIMER_KIND, REVIEW_TIMER_KIND, SETTLEMENT_TIMER_KIND};
+pub use top_up::{check_order, set_auto_top_up};
 
 /// Keeps the accounts and their payments.
 pub struct EscrowModule;

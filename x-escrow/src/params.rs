@@ -21,6 +21,7 @@ pub fn default_params() -> Params {
         take_bps: 200,
         min_deposit: "1000".to_owned(),
         exhaustion_grace_ms: 60_000,
+        settle_every_ms: 30 * 24 * 3_600_000,
     }
 }
 
@@ -53,6 +54,7 @@ pub(crate) fn check(params: &Params) -> Result<()> {
     bounds("min_runway_ms", params.min_runway_ms, 1, MAX_MS)?;
     bounds("take_bps", params.take_bps.into(), 0, BPS.into())?;
     bounds("exhaustion_grace_ms", params.exhaustion_grace_ms, 1, MAX_MS)?;
+    bounds("settle_every_ms", params.settle_every_ms, 1_000, MAX_MS)?;
     if min_deposit(params)?.is_zero() {
         let limit = "above 0".to_owned();
         return Err(EscrowError::Params {

@@ -1,7 +1,7 @@
 //! Payments while they live: start, change of rate, pause, resumption, exhaustion.
 
 use tenure_proto::tenure::escrow::v1::{Account, Payment};
-use tenure_sdk::{Ctx, Result};
+use tenure_sdk::{Ctx, Error, Result};
 use tenure_types::Address;
 
 use crate::{
@@ -10,6 +10,7 @@ use crate::{
     errors::EscrowError,
     events,
     params::params,
+    review::review_at,
     state::{self, change, pool, save_account, save_payment, set_pool, set_stream, stream},
 };
 
@@ -28,9 +29,17 @@ pub fn catch_up(ctx: &mut Ctx, id: u64) -> Result<Vec<u64>> {
 }
 
 /// Starts a lease's payment now. Error: the account is not open or has too many payments; the lease has a payment; the rate is out of bounds;
-/// the account would not be funded for the least runway.
-pub fn start_payment(ctx: &mut Ctx, account: u64, lease: u64, provider: &Address, rate: u64) -> Result<()> {
-    let now = ctx.now();
+/// the account would not be funded for the least runway. The account is reviewed `review_lead_ms` before its money runs out, or sooner if another of
+/// its payments wants that; 0 asks for no review.
+pub fn start_payment(
+    ctx: &mut Ctx,
+    account: u64,
+    lease: u64,
+    provider: &Address,
+    rate: u64,
+    review_lead_ms: u64,
+) -> Result<()> {
+    let (now, params) = (ctx.now(), params(ctx)?);
     let (mut account, _) = caught_up(ctx, account)?;
     check_open(&account)?;
     if account.close_requested {
@@ -61,7 +70,8 @@ pub fn start_payment(ctx: &mut Ctx, account: u64, lease: u64, provider: &Address
         earned: zero(),
         withdrawn_total: zero(),
         agreed_rate: rate,
-        take_bps: params(ctx)?.take_bps,
+        take_bps: params.take_bps,
+        settle_by_ms: now.saturating_add(params.settle_every_ms),
         ..Default::default()
     };
     let stream = Stream::start(now, rate);
@@ -72,6 +82,8 @@ pub fn start_payment(ctx: &mut Ctx, account: u64, lease: u64, provider: &Address
     check_runway(ctx, &account, now)?;
     let at = account.open_payments.partition_point(|open| *open < lease);
     account.open_payments.insert(at, lease);
+    account.payees.insert(at, payment.provider.clone());
+    account.review_lead_ms = account.review_lead_ms.max(review_lead_ms);
     save_payment(ctx, &payment)?;
     save_account(ctx, &account)?;
     events::rate_changed(ctx, &payment, now, rate);
@@ -152,6 +164,12 @@ pub(crate) fn caught_up_to(ctx: &mut Ctx, id: u64, instant_ms: u64) -> Result<(A
     let x = account.funded_until_ms;
     if x > instant_ms || x == FOREVER {
         return Ok((account, Vec::new()));
+    }
+    if review_at(&account).is_some() {
+        return Err(Error::internal(format!(
+            "escrow account {id} runs out at {x} ms and was not reviewed {} ms before",
+            account.review_lead_ms
+        )));
     }
     let mut stopped = Vec::new();
     for mut payment in state::open_payments(ctx, &account)? {

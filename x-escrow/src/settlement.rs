@@ -78,6 +78,8 @@ pub fn except(ctx: &mut Ctx, lease: u64, attested: &AttestedTime, epoch_start: u
     };
     let from = payment.settled_to_ms;
     if to > from {
+        let excepted = state::stream(&payment).running_ms(from, to);
+        payment.excepted_ms_total = payment.excepted_ms_total.saturating_add(excepted);
         change(&mut account, &mut payment, |stream| {
             stream.skip_to(to);
             Ok(())

@@ -2,7 +2,7 @@
 
 use tenure_proto::tenure::escrow::v1::{Account, Payment, Segment as ProtoSegment};
 use tenure_sdk::{derived::prefix_end, records, Ctx, Error, Result};
-use tenure_types::Amount;
+use tenure_types::{Address, Amount};
 
 use crate::{
     accrual::{Pool, Segment, Stream},
@@ -39,6 +39,48 @@ pub(crate) fn save_payment(ctx: &mut Ctx, payment: &Payment) -> Result<()> {
 /// An account's payments that are not final, in order of lease.
 pub(crate) fn open_payments(ctx: &mut Ctx, account: &Account) -> Result<Vec<Payment>> {
     account.open_payments.iter().map(|lease| payment(ctx, *lease)).collect()
+}
+
+/// The first (instant, account), after a given one, at which time alone changes an account with an open payment to `payee`: its money runs out or
+/// its grace ends. None if there is none up to `until_ms`.
+pub fn next_change(
+    ctx: &mut Ctx,
+    payee: &Address,
+    after: Option<(u64, u64)>,
+    until_ms: u64,
+) -> Result<Option<(u64, u64)>> {
+    let prefix = keys::changes_of(payee);
+    let from = match after {
+        None => prefix.clone(),
+        Some((ms, id)) => [prefix.as_slice(), &ms.to_be_bytes(), &id.to_be_bytes(), &[0]].concat(),
+    };
+    let to = [prefix.as_slice(), &until_ms.saturating_add(1).to_be_bytes()].concat();
+    let Some((key, _)) = ctx.derived_range(&from, Some(&to), false, 1)?.pop() else {
+        return Ok(None);
+    };
+    let entry = key.strip_prefix(prefix.as_slice()).and_then(|rest| {
+        let (ms, id) = rest.split_first_chunk::<8>()?;
+        Some((u64::from_be_bytes(*ms), u64::from_be_bytes(id.try_into().ok()?)))
+    });
+    entry
+        .map(Some)
+        .ok_or_else(|| Error::internal(format!("derived entry {} is not of an account", hex::encode(&key))))
+}
+
+/// The earliest instant before which every payment to `payee` that is not final is settled: nothing before it is asked for any more. None if
+/// nobody owes it anything.
+pub fn oldest_unsettled(ctx: &mut Ctx, payee: &Address) -> Result<Option<u64>> {
+    let prefix = keys::unsettled_of(payee);
+    let first = ctx
+        .derived_range(&prefix, prefix_end(&prefix).as_deref(), false, 1)?
+        .pop();
+    let Some((key, _)) = first else { return Ok(None) };
+    let settled_to = key
+        .strip_prefix(prefix.as_slice())
+        .and_then(|rest| rest.first_chunk::<8>());
+    settled_to
+        .map(|ms| Some(u64::from_be_bytes(*ms)))
+        .ok_or_else(|| Error::internal(format!("derived entry {} is not of a payment", hex::encode(&key))))
 }
 
 /// All accounts in order of id: for checks, not for blocks.

@@ -9,9 +9,10 @@ use tenure_types::{Address, Resources};
 
 use crate::{
     derive::{prefix, CLOSING_LEASES, DUE_LEASES_OF, RUNNING_LEASES_OF},
+    end_block::{begin_default, work_off_default},
     errors::MarketError,
     keys::id_of,
-    lifecycle::{defaulted_at, lease},
+    lifecycle::{bid, lease},
     state::{resources, stored_lease},
 };
 
@@ -22,7 +23,8 @@ pub(crate) fn free(provider: &Provider) -> Result<Resources> {
         .map_err(|e| tenure_sdk::Error::internal(format!("provider {}: {e}", provider.owner)))
 }
 
-/// The provider, if it may take leases now: active, bonded, and with no default to be worked off. Error: it may not; says why.
+/// The provider, if it may take leases now: active, and with nothing of what its other leases came to left to be done. Error: it may not; says
+/// why.
 pub(crate) fn require_takes_leases(ctx: &mut Ctx, owner: &Address) -> Result<Provider> {
     end_due_leases(ctx, owner)?;
     let provider = tenure_x_provider::load(ctx, owner)?;
@@ -39,22 +41,15 @@ pub(crate) fn require_takes_leases(ctx: &mut Ctx, owner: &Address) -> Result<Pro
             provider.status().as_str_name().trim_start_matches("PROVIDER_STATUS_")
         ));
     }
-    match defaulted_at(ctx, owner)? {
-        Some(at_ms) if ends_by_default(ctx, owner, at_ms)? => {
-            refuse(format!("its leases are defaulting as of {at_ms} ms"))
-        }
-        _ if tenure_x_provider::may_take_leases(&provider) => Ok(provider),
-        _ => refuse("it is in default".to_owned()),
-    }
+    Ok(provider)
 }
 
 /// Most leases of a provider that are ended or finalised for it before it may take another one.
 const MOST_LAGGING: u32 = 100;
 
-/// Ends what is due among a provider's leases, and finalises what can be. Capacity, the count of open leases and with it the provider's misses
-/// then are what they would be had the queue no lag: whoever reads them to decide about a new lease begins here. (Grace after exhaustion is not
-/// a lease's own and is left to its timer: it may hold capacity a few blocks longer, never money.) One step for each such lease, none if
-/// nothing lags. Error: more lag than one transaction or one match may work off; the provider takes no lease until the queue has caught up.
+/// Ends what is due among a provider's leases, whether by a default, a deadline of the lease or money that ran out, and finalises what can be.
+/// Capacity, the count of open leases and with it the provider's misses then are what they would be had the queue no lag: whoever reads them to
+/// decide about a new lease begins here. One step for each such lease, none if nothing lags. Error: more lag than one transaction or one match may work off; the provider takes no lease until the queue has caught up.
 fn end_due_leases(ctx: &mut Ctx, owner: &Address) -> Result<()> {
     let mut left = MOST_LAGGING;
     let mut step = || match left.checked_sub(1) {
@@ -67,6 +62,18 @@ fn end_due_leases(ctx: &mut Ctx, owner: &Address) -> Result<()> {
             why: format!("more than {MOST_LAGGING} of its leases are still to be ended"),
         }),
     };
+    begin_default(ctx, owner)?;
+    work_off_default(ctx, owner, || {
+        step()?;
+        Ok(true)
+    })?;
+    let (mut after, now) = (None, ctx.now());
+    while let Some(next) = tenure_x_escrow::next_change(ctx, owner, after, now)? {
+        step()?;
+        let bid = bid(ctx, next.1)?;
+        lease(ctx, bid.lease_id)?;
+        after = Some(next);
+    }
     let mut from = prefix(DUE_LEASES_OF, owner.as_bytes());
     let to = [from.as_slice(), &ctx.now().saturating_add(1).to_be_bytes()].concat();
     while let Some((key, height)) = ctx.derived_range(&from, Some(&to), false, 1)?.pop() {
@@ -87,11 +94,6 @@ fn end_due_leases(ctx: &mut Ctx, owner: &Address) -> Result<()> {
         from = [key.as_slice(), &[0]].concat();
     }
     Ok(())
-}
-
-/// Whether a default of this instant still has leases to end.
-pub(crate) fn ends_by_default(ctx: &mut Ctx, owner: &Address, at_ms: u64) -> Result<bool> {
-    Ok(first_running(ctx, owner)?.is_some_and(|lease| lease.created_ms <= at_ms))
 }
 
 /// The oldest of a provider's leases that are starting, active or paused, as stored.

@@ -12,7 +12,7 @@ use tenure_sdk::{
 use tenure_types::Address;
 
 use crate::{
-    capacity::{ends_by_default, first_running, free, require_takes_leases},
+    capacity::{first_running, free, require_takes_leases},
     derive::{prefix, CLOSING_LEASES, READY_BIDS},
     events, keys,
     lifecycle::{catch_up, drop_claims},
@@ -34,56 +34,67 @@ pub(crate) fn end_block(ctx: &mut Ctx) -> Result<()> {
     make_matches(ctx, &params)
 }
 
-/// A provider defaults: from here on its leases count as ended at `at_ms` wherever they are read; the records follow at the end of blocks.
-/// If an earlier default still has leases to end, it stands: it is older than this one for all the leases it concerns.
-pub(crate) fn begin_default(ctx: &mut Ctx, owner: &Address, at_ms: u64) -> Result<()> {
-    let stands = match state::defaulting(ctx, owner)? {
-        Some(older) => ends_by_default(ctx, owner, older.default_at_ms)?,
-        None => false,
-    };
-    if !stands {
-        let record = Defaulting {
-            provider: owner.to_string(),
-            default_at_ms: at_ms,
-        };
-        ctx.save(NAME, &keys::defaulting(owner), &record)?;
+/// Takes a provider's defaults over, if there are new ones. Wherever they are read, its leases count as ended there, before as after; the records
+/// follow at the end of blocks, or when the provider wants a new lease.
+pub(crate) fn begin_default(ctx: &mut Ctx, owner: &Address) -> Result<()> {
+    let fresh = tenure_x_provider::take_defaults(ctx, owner)?;
+    if fresh.is_empty() {
+        return Ok(());
     }
-    tenure_x_provider::clear_default(ctx, owner)
+    let mut record = state::defaulting(ctx, owner)?.unwrap_or_else(|| Defaulting {
+        provider: owner.to_string(),
+        default_at_ms: Vec::new(),
+    });
+    record.default_at_ms.extend(fresh);
+    ctx.save(NAME, &keys::defaulting(owner), &record)
+}
+
+/// Ends the leases that a provider's defaults concern, oldest first, as long as `may_go_on` lets it; true once none is left. Error: what
+/// `may_go_on` says; (internal) a lease outlives its end.
+pub(crate) fn work_off_default(
+    ctx: &mut Ctx,
+    owner: &Address,
+    mut may_go_on: impl FnMut() -> Result<bool>,
+) -> Result<bool> {
+    let Some(record) = state::defaulting(ctx, owner)? else {
+        return Ok(true);
+    };
+    let last = record.default_at_ms.last().copied().unwrap_or(0);
+    // Ids ascend with time: the first lease made after the last default ends the list of those they concern.
+    while let Some(lease) = first_running(ctx, owner)?.filter(|lease| lease.created_ms < last) {
+        if !may_go_on()? {
+            return Ok(false);
+        }
+        let lease = catch_up(ctx, lease)?;
+        if matches!(
+            lease.state(),
+            LeaseState::Starting | LeaseState::Active | LeaseState::Paused
+        ) {
+            let id = lease.id;
+            return Err(Error::internal(format!("lease {id} outlived its provider's default")));
+        }
+    }
+    ctx.delete(NAME, &keys::defaulting(owner))?;
+    Ok(true)
 }
 
 /// Ends at most `budget` leases of defaulting providers.
 fn go_on_with_defaults(ctx: &mut Ctx, mut budget: u32) -> Result<()> {
-    while budget > 0 {
+    let mut may_go_on = || {
+        let left = budget.checked_sub(1);
+        budget = left.unwrap_or(0);
+        Ok(left.is_some())
+    };
+    loop {
         let from = [keys::DEFAULTING];
         let Some((key, value)) = ctx.range(NAME, &from, prefix_end(&from).as_deref(), false, 1)?.pop() else {
             return Ok(());
         };
         let record: Defaulting = decode(NAME, &key, &value)?;
-        let owner = stored_address(&record.provider)?;
-        loop {
-            let lease = first_running(ctx, &owner)?;
-            // Ids ascend with time: the first lease made after the default ends the list of those it concerns.
-            let Some(lease) = lease.filter(|lease| lease.created_ms <= record.default_at_ms) else {
-                ctx.delete(NAME, &key)?;
-                break;
-            };
-            if budget == 0 {
-                return Ok(());
-            }
-            budget = budget.saturating_sub(1);
-            let lease = catch_up(ctx, lease)?;
-            if matches!(
-                lease.state(),
-                LeaseState::Starting | LeaseState::Active | LeaseState::Paused
-            ) {
-                return Err(Error::internal(format!(
-                    "lease {} outlived its provider's default",
-                    lease.id
-                )));
-            }
+        if !work_off_default(ctx, &stored_address(&record.provider)?, &mut may_go_on)? {
+            return Ok(());
         }
     }
-    Ok(())
 }
 
 /// Finalises closing leases whose provider's outcomes are final up to their end: at most so many leases, asking at most so many providers.

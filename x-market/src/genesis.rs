@@ -50,10 +50,10 @@ pub(crate) fn init(ctx: &mut Ctx, section: &Value) -> Result<()> {
     for record in list::<Defaulting>(section, "defaulting")? {
         let provider: Address = record.provider.parse()?;
         let now_ms = ctx.now();
-        if record.default_at_ms > now_ms {
+        let at_ms = &record.default_at_ms;
+        if !at_ms.is_sorted_by(|a, b| a < b) || at_ms.last().is_none_or(|last| *last > now_ms) {
             return Err(invalid(&format!(
-                "defaulting: default_at_ms of {provider} is {}, must be at most genesis_time, {now_ms} ms",
-                record.default_at_ms
+                "defaulting: default_at_ms of {provider} is {at_ms:?}, must be instants in order, at most genesis_time, {now_ms} ms"
             )));
         }
         ctx.save(NAME, &keys::defaulting(&provider), &record)?;

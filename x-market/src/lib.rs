@@ -83,16 +83,20 @@ impl Module for MarketModule {
     fn due(&self, ctx: &mut Ctx, timer: &Timer) -> Result<()> {
         match timer.kind {
             derive::BID_EXPIRY_TIMER_KIND => bid(ctx, keys::id_of(&timer.id)?).map(drop),
-            derive::START_TIMER_KIND | derive::LEASE_EXPIRY_TIMER_KIND => lease(ctx, keys::id_of(&timer.id)?).map(drop),
+            derive::START_TIMER_KIND | derive::LEASE_EXPIRY_TIMER_KIND | tenure_x_escrow::SETTLEMENT_TIMER_KIND => {
+                lease(ctx, keys::id_of(&timer.id)?).map(drop)
+            }
             // Accounts are numbered like the bids they belong to, and only one that pays a lease can run out.
-            tenure_x_escrow::EXHAUSTION_TIMER_KIND | tenure_x_escrow::EXHAUSTION_GRACE_TIMER_KIND => {
+            tenure_x_escrow::REVIEW_TIMER_KIND
+            | tenure_x_escrow::EXHAUSTION_TIMER_KIND
+            | tenure_x_escrow::EXHAUSTION_GRACE_TIMER_KIND => {
                 let bid = bid(ctx, keys::id_of(&timer.id)?)?;
                 lease(ctx, bid.lease_id).map(drop)
             }
             tenure_x_provider::DEFAULT_TIMER_KIND => {
                 let owner = Address::from_slice(&timer.id)
                     .ok_or_else(|| Error::internal(format!("market: {timer:?} names no provider")))?;
-                end_block::begin_default(ctx, &owner, timer.due.ms)
+                end_block::begin_default(ctx, &owner)
             }
             _ => Err(Error::internal(format!("market has no such timer: {timer:?}"))),
         }

@@ -12,6 +12,7 @@ use tenure_proto::tenure::{
 };
 use tenure_sdk::{records::required, Ctx, Error, Result};
 use tenure_types::{Address, AttestedTime};
+use tenure_x_escrow::Due;
 
 use crate::{
     errors::MarketError,
@@ -77,22 +78,57 @@ pub(crate) fn catch_up(ctx: &mut Ctx, mut lease: Lease) -> Result<Lease> {
                 end(ctx, &mut lease, at_ms, reason)?;
             }
         }
-        LeaseState::Active | LeaseState::Paused => {
-            let mut ends = end_of_running(ctx, &lease)?;
-            let funded_until = tenure_x_escrow::account(ctx, lease.bid_id)?.funded_until_ms;
-            if ends.is_none_or(|(at_ms, _)| funded_until < at_ms) && funded_until <= ctx.now() {
-                pause_exhausted(ctx, &mut lease, funded_until)?;
-                ends = earliest(ends, exhausted_end(ctx, &lease)?);
-            }
-            if let Some((at_ms, reason)) = ends {
-                end(ctx, &mut lease, at_ms, reason)?;
-            }
-        }
+        LeaseState::Active | LeaseState::Paused => catch_up_running(ctx, &mut lease)?,
         LeaseState::Closing => finish_if_final(ctx, &mut lease)?,
         LeaseState::Closed => {}
         LeaseState::Unspecified => return Err(Error::internal(format!("lease {} has no state", lease.id))),
     }
     Ok(lease)
+}
+
+/// Applies to a lease that has begun what came due, in order of time: what time does to its account, until the lease ends. At one instant the end
+/// comes first.
+fn catch_up_running(ctx: &mut Ctx, lease: &mut Lease) -> Result<()> {
+    loop {
+        let ends = end_of_running(ctx, lease)?;
+        let now = ctx.now();
+        let next = tenure_x_escrow::next_due(ctx, lease.id)?
+            .filter(|(at_ms, _)| *at_ms <= now && ends.is_none_or(|(end_ms, _)| *at_ms < end_ms));
+        match (next, ends) {
+            (Some((at_ms, due)), _) => account_due(ctx, lease, at_ms, due)?,
+            (None, Some((at_ms, reason))) => return end(ctx, lease, at_ms, reason),
+            (None, None) => return Ok(()),
+        }
+    }
+}
+
+/// Applies what came due to a lease's account, with what was final then.
+fn account_due(ctx: &mut Ctx, lease: &mut Lease, at_ms: u64, due: Due) -> Result<()> {
+    let instants = tenure_x_escrow::instants(ctx, lease.id)?;
+    let provider = stored_address(&lease.provider)?;
+    let attested = tenure_x_provider::attested_as_of(ctx, &provider, &instants, at_ms)?;
+    match due {
+        Due::Settlement => {
+            tenure_x_escrow::settle_due(ctx, lease.id, &attested, at_ms)?;
+            forget_settled_time(ctx, &provider)
+        }
+        Due::Review => tenure_x_escrow::review(ctx, lease.id, &attested),
+        Due::Exhaustion => {
+            // Money that missed time frees at the last moment still puts it off.
+            if tenure_x_escrow::settle_as_of(ctx, lease.id, &attested)? > at_ms {
+                return Ok(());
+            }
+            pause_exhausted(ctx, lease, at_ms)
+        }
+    }
+}
+
+/// Tells a provider from when on its time may still be asked for.
+fn forget_settled_time(ctx: &mut Ctx, provider: &Address) -> Result<()> {
+    match tenure_x_escrow::oldest_unsettled(ctx, provider)? {
+        Some(settled_to_ms) => tenure_x_provider::needed_from(ctx, provider, settled_to_ms),
+        None => Ok(()),
+    }
 }
 
 type End = (u64, CloseReason);
@@ -118,22 +154,16 @@ fn end_of_running(ctx: &mut Ctx, lease: &Lease) -> Result<Option<End>> {
     Ok(earliest(end, exhausted_end(ctx, lease)?))
 }
 
-/// When the provider's default ended the lease. A lease made after that instant is not its concern.
+/// When a default of the provider ended the lease: the first one after the lease was made. One at the very instant of the match came before
+/// it, because matches are made at the end of a block: the new lease does not concern it.
 fn default_end(ctx: &mut Ctx, lease: &Lease) -> Result<Option<End>> {
-    let at_ms = match defaulted_at(ctx, &stored_address(&lease.provider)?)? {
-        Some(at_ms) if lease.created_ms <= at_ms && at_ms <= ctx.now() => at_ms,
-        _ => return Ok(None),
-    };
-    Ok(Some((at_ms, CloseReason::Default)))
-}
-
-/// The instant at which a provider's leases must default, if they must: what is still being worked off counts first, since it is older.
-pub(crate) fn defaulted_at(ctx: &mut Ctx, provider: &Address) -> Result<Option<u64>> {
-    if let Some(defaulting) = state::defaulting(ctx, provider)? {
-        return Ok(Some(defaulting.default_at_ms));
-    }
-    let provider = tenure_x_provider::load(ctx, provider)?;
-    Ok((provider.default_at_ms > 0).then_some(provider.default_at_ms))
+    let owner = stored_address(&lease.provider)?;
+    // What has been taken over is older than what has not.
+    let taken = state::defaulting(ctx, &owner)?.map_or_else(Vec::new, |record| record.default_at_ms);
+    let fresh = tenure_x_provider::load(ctx, &owner)?.default_at_ms;
+    let mut all = taken.into_iter().chain(fresh);
+    let at_ms = all.find(|at_ms| lease.created_ms < *at_ms && *at_ms <= ctx.now());
+    Ok(at_ms.map(|at_ms| (at_ms, CloseReason::Default)))
 }
 
 /// When the grace after exhaustion ended the lease.
@@ -158,7 +188,7 @@ fn pause_exhausted(ctx: &mut Ctx, lease: &mut Lease, at_ms: u64) -> Result<()> {
 /// outcome of its last epoch is final.
 pub(crate) fn end(ctx: &mut Ctx, lease: &mut Lease, at_ms: u64, reason: CloseReason) -> Result<()> {
     lease.reason = reason.into();
-    // A default is dated at the end of a window and may have been announced for an instant before the lease became ready.
+    // A payment that began cannot have ended before.
     lease.ended_ms = at_ms.max(lease.ready_ms);
     if lease.state() == LeaseState::Starting {
         events::lease_closing(ctx, lease, reason);
@@ -190,6 +220,7 @@ fn release(ctx: &mut Ctx, lease: &mut Lease) -> Result<()> {
     let provider = stored_address(&lease.provider)?;
     tenure_x_provider::release(ctx, &provider, &state::resources(lease.resources.as_ref()))?;
     tenure_x_provider::close_lease(ctx, &provider)?;
+    forget_settled_time(ctx, &provider)?;
     lease.state = LeaseState::Closed.into();
     lease.closed_ms = ctx.now();
     save_lease(ctx, lease)?;

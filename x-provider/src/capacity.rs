@@ -6,9 +6,9 @@ use tenure_types::{Address, Resources};
 
 use crate::{errors::ProviderError, state};
 
-/// Whether a provider takes new leases now: it is active and not in default.
+/// Whether a provider takes new leases now: it is active and no default waits for the market.
 pub fn may_take_leases(provider: &Provider) -> bool {
-    provider.status() == ProviderStatus::Active && provider.default_at_ms == 0
+    provider.status() == ProviderStatus::Active && provider.default_at_ms.is_empty()
 }
 
 /// Takes capacity for a lease. Error: the provider does not exist, or has less left; the message says how much.

@@ -61,15 +61,51 @@ pub fn catch_up(ctx: &mut Ctx, owner: &Address) -> Result<()> {
 }
 
 /// A provider's attested time at some instants, caught up: exact at each of them and at the end of what is final, and nowhere else. The work is
-/// one seek for each instant, however many gaps there are. Error: the provider does not exist.
+/// one seek for each instant, however many gaps there are. Error: the provider does not exist; (internal) an instant lies before what
+/// [`needed_from`] was told is needed.
 pub fn attested(ctx: &mut Ctx, owner: &Address, instants: &[u64]) -> Result<AttestedTime> {
     let provider = state::load(ctx, owner)?;
-    let final_until_ms = provider.final_until_ms;
+    time_of(ctx, owner, &provider, provider.final_until_ms, instants)
+}
+
+/// The same as it was known at `at_ms`, an instant not after now, while leases were open: of outcomes that are final now, those that were final on
+/// every chain in the first block at or after that instant. It depends on the instant alone, not on when it is asked.
+///
+/// An epoch's deadline passes at its end plus the grace, and no later than `grace.blocks` + 1 blocks after its end. A block advances live time by at
+/// most `max_block_gap_ms`. So an epoch that ended the longer of the two before `at_ms` was final then.
+pub fn attested_as_of(ctx: &mut Ctx, owner: &Address, instants: &[u64], at_ms: u64) -> Result<AttestedTime> {
+    let provider = state::load(ctx, owner)?;
+    let grace = grace(&params(ctx)?)?;
+    let in_blocks = clock::params(ctx)?
+        .max_block_gap_ms
+        .saturating_mul(grace.blocks.saturating_add(1));
+    let ended_by = at_ms.saturating_sub(grace.ms.max(in_blocks));
+    let (boundary, _) = epoch_range(&provider, epoch_of(&provider, ended_by));
+    // Before the grid begins nothing is known.
+    let known = if boundary <= ended_by { boundary } else { 0 };
+    let final_until_ms = provider.final_until_ms.min(known.max(provider.pruned_to_ms));
+    time_of(ctx, owner, &provider, final_until_ms, instants)
+}
+
+/// Attested time with outcomes up to an instant on the grid that is not after W.
+fn time_of(
+    ctx: &mut Ctx,
+    owner: &Address,
+    provider: &Provider,
+    final_until_ms: u64,
+    instants: &[u64],
+) -> Result<AttestedTime> {
     let asked: BTreeSet<u64> = instants
         .iter()
         .map(|t| *t.min(&final_until_ms))
         .chain([final_until_ms])
         .collect();
+    if let Some(t) = asked.first().filter(|t| **t < provider.pruned_to_ms) {
+        return Err(Error::internal(format!(
+            "attested time of {owner} at {t} ms is asked for, gaps before {} ms are gone",
+            provider.pruned_to_ms
+        )));
+    }
     let prefix = keys::gaps_of(owner);
     let end = prefix_end(&prefix);
     // By start. The last gap that begins at or before an instant decides; before all gaps it is the first one.
@@ -109,6 +145,7 @@ pub fn open_lease(ctx: &mut Ctx, owner: &Address) -> Result<()> {
         provider.consecutive_misses = 0;
     }
     provider.open_leases = changed(provider.open_leases.checked_add(1), owner)?;
+    provider.last_lease_ms = ctx.now();
     let grace = grace(&params(ctx)?)?;
     arm(&mut provider, grace);
     state::save(ctx, owner, &provider)
@@ -121,18 +158,21 @@ pub fn close_lease(ctx: &mut Ctx, owner: &Address) -> Result<()> {
     provider.open_leases = changed(provider.open_leases.checked_sub(1), owner)?;
     if provider.open_leases == 0 {
         provider.next_deadline = None;
-        provider.default_at_ms = 0;
+        provider.default_at_ms.clear();
         provider.consecutive_misses = 0;
     }
     state::save(ctx, owner, &provider)
 }
 
-/// Says that the market has ended the leases that had to default. Error: the provider does not exist.
-pub fn clear_default(ctx: &mut Ctx, owner: &Address) -> Result<()> {
+/// Hands the instants of a provider's defaults over to the market, ascending: from here on it knows that the leases made before each have ended
+/// there. None if there is nothing new. Error: the provider does not exist.
+pub fn take_defaults(ctx: &mut Ctx, owner: &Address) -> Result<Vec<u64>> {
     let mut provider = state::load(ctx, owner)?;
-    provider.default_at_ms = 0;
-    provider.consecutive_misses = 0;
-    state::save(ctx, owner, &provider)
+    let taken = std::mem::take(&mut provider.default_at_ms);
+    if !taken.is_empty() {
+        state::save(ctx, owner, &provider)?;
+    }
+    Ok(taken)
 }
 
 /// Makes every epoch whose deadline has passed by now final; whether anything changed. In closed form: the deadlines' parts both grow with the
@@ -169,17 +209,15 @@ pub(crate) fn finalise(ctx: &mut Ctx, owner: &Address, provider: &mut Provider) 
         return Ok(true);
     }
     let until = end_of(passed);
-    let before = provider.consecutive_misses;
     provider.missed_epochs = provider.missed_epochs.saturating_add(passed);
-    provider.consecutive_misses = before.saturating_add(u32::try_from(passed).unwrap_or(u32::MAX));
     miss_until(ctx, owner, provider, until)?;
+    let defaults = count_misses(provider, passed, params.default_after_misses, |n| {
+        let deadline = deadline(ctx, end_of(n), grace)?;
+        Ok(clock::passed_at(ctx, deadline)?.unwrap_or_else(|| ctx.now()))
+    })?;
     events::missed(ctx, provider, w, until);
-    let limit = params.default_after_misses;
-    if before < limit && limit <= provider.consecutive_misses && provider.default_at_ms == 0 {
-        // Dated at the deadline of the epoch that was one too many.
-        let misses = u64::from(limit.saturating_sub(before));
-        provider.default_at_ms = end_of(misses).saturating_add(grace.ms);
-        events::defaulted(ctx, provider);
+    for at_ms in defaults {
+        events::defaulted(ctx, provider, at_ms);
     }
     arm(provider, grace);
     // The next epoch's instant may have passed while its height has not: the record then says so at once, as if its timer had fired.
@@ -191,6 +229,45 @@ pub(crate) fn finalise(ctx: &mut Ctx, owner: &Address, provider: &mut Provider) 
         });
     }
     Ok(true)
+}
+
+/// Counts epochs missed in a row and notes the defaults this makes. Each is dated at the block in which the deadline of the epoch that was one too
+/// many had passed in both parts (`passed_at(n)` for the n-th of these epochs), and the count restarts with that epoch. Nothing here depends on how
+/// many epochs became final at once, nor on when anybody ends leases. A default dated at the deadline's instant, with its blocks still to come,
+/// would end leases before what has happened to them by then.
+///
+/// A default ends the leases that were made before it. One that follows another without a lease made in between has none to end and is not
+/// noted: without a new lease at most one waits for the market. Returns those noted.
+fn count_misses(
+    provider: &mut Provider,
+    passed: u64,
+    limit: u32,
+    mut passed_at: impl FnMut(u64) -> Result<u64>,
+) -> Result<Vec<u64>> {
+    let limit = u64::from(limit.max(1));
+    let before = u64::from(provider.consecutive_misses).min(limit.saturating_sub(1));
+    let total = before.saturating_add(passed);
+    let row = total.checked_rem(limit).unwrap_or(0);
+    provider.consecutive_misses = u32::try_from(row).unwrap_or(u32::MAX);
+    let mut dated = |nth: u64| passed_at(nth.saturating_mul(limit).saturating_sub(before));
+    let all = total.checked_div(limit).unwrap_or(0);
+    let mut noted = Vec::new();
+    for nth in 1..=all {
+        if provider.last_lease_ms < provider.last_default_ms {
+            break;
+        }
+        let at_ms = dated(nth)?;
+        // Several may fall on one block.
+        if at_ms > provider.last_default_ms {
+            provider.last_default_ms = at_ms;
+            noted.push(at_ms);
+        }
+    }
+    if all > 0 {
+        provider.last_default_ms = provider.last_default_ms.max(dated(all)?);
+    }
+    provider.default_at_ms.extend_from_slice(&noted);
+    Ok(noted)
 }
 
 /// Moves W to `until`, all of it missed: lengthens the last gap if it ends at W, or begins a new one.
@@ -205,18 +282,50 @@ pub(crate) fn miss_until(ctx: &mut Ctx, owner: &Address, provider: &mut Provider
     };
     let gap = match last.filter(|gap| gap.end_ms == from) {
         Some(gap) => Gap { end_ms: until, ..gap },
-        None => Gap {
-            provider: provider.owner.clone(),
-            start_ms: from,
-            end_ms: until,
-            missed_before_ms: provider.missed_total_ms,
-        },
+        None => {
+            prune(ctx, owner, provider)?;
+            Gap {
+                provider: provider.owner.clone(),
+                start_ms: from,
+                end_ms: until,
+                missed_before_ms: provider.missed_total_ms,
+            }
+        }
     };
     let missed = changed(until.checked_sub(from), owner)?;
     provider.missed_total_ms = changed(provider.missed_total_ms.checked_add(missed), owner)?;
     provider.last_gap_start_ms = gap.start_ms;
     provider.final_until_ms = until;
     ctx.save(NAME, &keys::gap(owner, gap.start_ms), &gap)
+}
+
+/// Says that no instant before `from_ms` will be asked for while the leases of now are open: gaps that end by then and are older than the horizon
+/// are dropped as new ones come. Error: the provider does not exist.
+pub fn needed_from(ctx: &mut Ctx, owner: &Address, from_ms: u64) -> Result<()> {
+    let mut provider = state::load(ctx, owner)?;
+    if from_ms > provider.needed_from_ms {
+        provider.needed_from_ms = from_ms;
+        state::save(ctx, owner, &provider)?;
+    }
+    Ok(())
+}
+
+/// Drops up to two gaps that nobody asks for any more, when a new one is about to be written: so their number follows from the horizon, and the work
+/// is bounded. What remains knows the missed time before it, so differences between later instants stay what they were.
+fn prune(ctx: &mut Ctx, owner: &Address, provider: &mut Provider) -> Result<()> {
+    let mut before_ms = ctx.now().saturating_sub(params(ctx)?.gap_horizon_ms);
+    if provider.open_leases > 0 {
+        before_ms = before_ms.min(provider.needed_from_ms);
+    }
+    let prefix = keys::gaps_of(owner);
+    for (key, value) in ctx.range(NAME, &prefix, prefix_end(&prefix).as_deref(), false, 2)? {
+        let gap: Gap = records::decode(NAME, &key, &value)?;
+        if gap.end_ms <= before_ms {
+            ctx.delete(NAME, &key)?;
+            provider.pruned_to_ms = gap.end_ms;
+        }
+    }
+    Ok(())
 }
 
 /// Sets the deadline of the epoch that begins at W, unless it is set: afresh after W moved, never while no lease is open.

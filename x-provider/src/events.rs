@@ -49,11 +49,11 @@ pub(crate) fn missed(ctx: &mut Ctx, provider: &Provider, from_ms: u64, to_ms: u6
     ctx.emit("tenure.provider.v1.EventMissed", parts);
 }
 
-/// A provider's leases must default.
-pub(crate) fn defaulted(ctx: &mut Ctx, provider: &Provider) {
+/// A provider defaulted: its leases made before `at_ms` end there.
+pub(crate) fn defaulted(ctx: &mut Ctx, provider: &Provider, at_ms: u64) {
     let parts = [
         ("provider", provider.owner.clone()),
-        ("default_at_ms", provider.default_at_ms.to_string()),
+        ("default_at_ms", at_ms.to_string()),
     ];
     ctx.emit("tenure.provider.v1.EventDefaulted", parts);
 }

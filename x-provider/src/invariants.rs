@@ -39,7 +39,8 @@ pub(crate) fn check(ctx: &mut Ctx) -> Result<()> {
 }
 
 fn check_gaps(gaps: &[Gap]) -> Result<(), String> {
-    let (mut end, mut missed) = (None, 0_u64);
+    // Earlier ones may have been dropped.
+    let (mut end, mut missed) = (None, gaps.first().map_or(0, |gap| gap.missed_before_ms));
     for gap in gaps {
         if gap.start_ms >= gap.end_ms || end.is_some_and(|end| end >= gap.start_ms) {
             return Err(format!("{gap:?} does not follow {end:?} with time between"));
@@ -86,8 +87,20 @@ fn check_provider(provider: &Provider, last: Option<&Gap>) -> Result<(), String>
             provider.open_leases, provider.next_deadline
         ));
     }
-    if provider.default_at_ms > 0 && provider.open_leases == 0 {
-        return Err(format!("in default since {} without a lease", provider.default_at_ms));
+    if last.is_some_and(|gap| gap.end_ms < provider.pruned_to_ms) || w < provider.pruned_to_ms {
+        return Err(format!(
+            "gaps before {} are gone, the last is {last:?}",
+            provider.pruned_to_ms
+        ));
+    }
+    let defaults = &provider.default_at_ms;
+    let in_order =
+        defaults.is_sorted_by(|a, b| a < b) && defaults.last().is_none_or(|at| *at <= provider.last_default_ms);
+    if !in_order || (!defaults.is_empty() && provider.open_leases == 0) {
+        return Err(format!(
+            "in default at {defaults:?}, last at {}, with {} leases",
+            provider.last_default_ms, provider.open_leases
+        ));
     }
     if provider.unbonds.is_some() != (provider.status() == ProviderStatus::Unbonding) {
         return Err(format!("{:?} with unbonds {:?}", provider.status(), provider.unbonds));

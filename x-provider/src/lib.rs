@@ -5,11 +5,11 @@
 //! deadline both move W in O(1), whatever the number of leases. Escrow receives the result as a plain value, [`AttestedTime`].
 //!
 //! While a provider has no open lease no timer runs and its time passes as missed, recorded at once when the next lease opens. A provider that
-//! misses `default_after_misses` epochs in a row gets `default_at_ms`, from which a timer for the market is derived ([`DEFAULT_TIMER_KIND`]):
-//! the market ends the leases and then calls [`clear_default`].
+//! misses `default_after_misses` epochs in a row defaults: the instant is noted in `default_at_ms`, from which a timer for the market is derived
+//! ([`DEFAULT_TIMER_KIND`]), the count restarts, and the market takes the instant over ([`take_defaults`]) and ends the leases made before it.
 //!
 //! Invariants: the module's account holds the sum of the bonds; what is reserved fits the capacity; W is on the grid; gaps are ordered,
-//! disjoint, not adjacent, end by W, and each knows the missed time before it; the next deadline is known exactly while leases are open.
+//! disjoint, not adjacent, end by W, and each knows the missed time before it (old ones that nobody asks for are dropped); the next deadline is known exactly while leases are open.
 
 #![deny(
     clippy::arithmetic_side_effects,
@@ -48,10 +48,12 @@ use serde_json::Value;
 use tenure_sdk::{Ctx, DeriveFn, Module, MsgRoute, QueryRoute, Result, Timer};
 
 pub use capacity::{may_take_leases, release, reserve};
-pub use epochs::{attested, catch_up, clear_default, close_lease, epoch_of, epoch_range, open_lease};
+pub use epochs::{
+    attested, attested_as_of, catch_up, close_lease, epoch_of, epoch_range, needed_from, open_lease, take_defaults,
+};
 pub use errors::ProviderError;
 pub use keys::NAME;
-pub use msgs::MAX_EPOCHS_PER_ATTEST;
+pub use msgs::{attestable, MAX_EPOCHS_PER_ATTEST};
 pub use params::{default_params, params};
 pub use state::load;
 pub use tenure_proto::tenure::provider::v1::{Gap, Params, Provider, ProviderStatus};

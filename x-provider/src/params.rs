@@ -18,6 +18,9 @@ const MAX_GRACE_BLOCKS: u64 = 99;
 /// Longest epoch: a day.
 const MAX_EPOCH_MS: u64 = 86_400_000;
 
+/// Longest horizon: ten years.
+const MAX_HORIZON_MS: u64 = 3_650 * 86_400_000;
+
 /// Defaults for a main network.
 pub fn default_params() -> Params {
     Params {
@@ -32,6 +35,7 @@ pub fn default_params() -> Params {
             blocks: 100,
             ms: 86_400_000,
         }),
+        gap_horizon_ms: 30 * 86_400_000,
     }
 }
 
@@ -102,6 +106,7 @@ pub(crate) fn check(params: &Params) -> Result<()> {
     let grace = grace(params)?;
     bounds("grace.blocks", grace.blocks, 1, MAX_GRACE_BLOCKS)?;
     bounds("grace.ms", grace.ms, 1, MAX_EPOCH_MS)?;
+    bounds("gap_horizon_ms", params.gap_horizon_ms, 1, MAX_HORIZON_MS)?;
     bounds("default_after_misses", params.default_after_misses.into(), 1, 1_000)?;
     Ok(())
 }

@@ -31,10 +31,15 @@ pub(crate) fn fast() -> Params {
 
 /// A chain on which two owners can pay their bonds.
 pub(crate) fn chain() -> Result<Ctx> {
+    chain_with(&fast())
+}
+
+/// The same with other parameters.
+pub(crate) fn chain_with(params: &Params) -> Result<Ctx> {
     let rich = |who: &Address| json!({"address": who.to_string(), "coins": [{"denom": "uten", "amount": "900000000"}]});
     let sections = json!({
         "bank": { "balances": [rich(&PROVIDER), rich(&OTHER)] },
-        "provider": { "params": proto_json::to_json(&fast())? },
+        "provider": { "params": proto_json::to_json(params)? },
     });
     testing::chain(&[&AuthModule, &BankModule, &ProviderModule], &sections)
 }

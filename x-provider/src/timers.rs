@@ -11,8 +11,8 @@ use crate::{
     state,
 };
 
-/// Kind of the market's timer that a provider in default implies: class safety, module `market`, id = the owner's 20 bytes, due at
-/// `default_at_ms`. The market ends the provider's leases, dated at that instant, and calls [`crate::clear_default`].
+/// Kind of the market's timer that a provider in default implies: class safety, module `market`, id = the owner's 20 bytes, due at the first
+/// instant of `default_at_ms`. The market calls [`crate::take_defaults`] and ends the provider's leases, dated at those instants.
 pub const DEFAULT_TIMER_KIND: u8 = 1;
 /// The instant of the next deadline, its height not being known yet.
 const DEADLINE_INSTANT: u8 = 1;
@@ -50,15 +50,12 @@ pub(crate) fn derive(key: &[u8], value: &[u8], out: &mut Derived) -> Result<()> 
             },
         );
     }
-    if provider.default_at_ms > 0 {
+    if let Some(at_ms) = provider.default_at_ms.first() {
         timer(
             TimerClass::Safety,
             MARKET,
             DEFAULT_TIMER_KIND,
-            Deadline {
-                height: 0,
-                ms: provider.default_at_ms,
-            },
+            Deadline { height: 0, ms: *at_ms },
         );
     }
     // With an open lease the bond waits; the record of the last one's end brings the timer back.

@@ -4,7 +4,6 @@
 
 use base64::{engine::general_purpose::STANDARD, Engine};
 use prost::Message;
-use sha2::{Digest, Sha256};
 use tenure_proto::{
     cosmos::{
         auth::v1beta1::Params as AuthParams,
@@ -21,7 +20,7 @@ use tenure_types::{sdk, Address, Coin, Coins, BASE_DENOM};
 use tenure_x_auth as auth;
 use tenure_x_bank as bank;
 
-use super::{sign_bytes, Signatures, Tx};
+use super::{free, sign, Signatures, Tx};
 
 /// Length of a signature.
 const SIGNATURE_BYTES: usize = 64;
@@ -30,8 +29,6 @@ const SIGNATURE_FIELD_BYTES: usize = 66;
 const KEY_FIELD_BYTES: usize = 75;
 const MODE_FIELD_BYTES: usize = 6;
 const FEE_FIELD_BYTES: usize = 32;
-/// An account's record with its key at its longest.
-const ACCOUNT_BYTES: usize = 150;
 
 /// The parameters that decide about transactions. Read once per transaction, free of gas: they are the chain's cost, not the sender's.
 pub(crate) struct Rules {
@@ -54,26 +51,45 @@ impl Rules {
     }
 }
 
+/// What entitles a transaction to a place in a block.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Payment {
+    /// Its fee, which was taken.
+    Fee,
+    /// Nothing: see [`super::free`]. It must succeed.
+    None,
+}
+
 /// Checks a transaction and takes its fee and sequences. The caller has set the gas meter and takes everything back on an error.
 /// `trusted` skips the signatures: for a transaction of the mempool that is checked again after a block.
-pub(crate) fn ante(ctx: &mut Ctx, tx: &Tx, rules: &Rules, signatures: &Signatures, trusted: bool) -> Result<()> {
+pub(crate) fn ante(ctx: &mut Ctx, tx: &Tx, rules: &Rules, signatures: &Signatures, trusted: bool) -> Result<Payment> {
     check_form(ctx, tx, rules)?;
     for (i, (_, message)) in tx.messages.iter().enumerate() {
         message.validate().map_err(|e| e.context(format!("messages[{i}]")))?;
     }
-    let fee = check_fee(ctx, tx, rules)?;
-    charge_bytes(ctx, tx, rules)?;
+    let nonce = free::nonce(ctx.mode, tx);
     let signers = tx.signers()?;
-    pay_fee(ctx, tx, &signers, &fee)?;
+    match nonce {
+        Some(nonce) => {
+            charge_bytes(ctx, tx, rules)?;
+            free::check(ctx, tx, nonce)?;
+        }
+        None => {
+            let fee = check_fee(ctx, tx, rules)?;
+            charge_bytes(ctx, tx, rules)?;
+            pay_fee(ctx, tx, &signers, &fee)?;
+        }
+    }
     check_counts(ctx, tx, &signers, rules)?;
     for (i, (signer, info)) in signers.iter().zip(&tx.auth_info.signer_infos).enumerate() {
-        check_signer(ctx, tx, (i, signer, info), rules, signatures, trusted).map_err(|e| match e.code {
+        let check = check_signer(ctx, tx, (i, signer, info), nonce, rules, signatures, trusted);
+        check.map_err(|e| match e.code {
             // Hermes and wallets match this text from its beginning.
             sdk::WRONG_SEQUENCE => e,
             _ => e.context(format!("signer_infos[{i}]")),
         })?;
     }
-    Ok(())
+    Ok(if nonce.is_some() { Payment::None } else { Payment::Fee })
 }
 
 fn check_form(ctx: &Ctx, tx: &Tx, rules: &Rules) -> Result<()> {
@@ -225,31 +241,34 @@ fn check_signer(
     ctx: &mut Ctx,
     tx: &Tx,
     (i, signer, info): (usize, &Address, &SignerInfo),
+    nonce: Option<u64>,
     rules: &Rules,
     signatures: &Signatures,
     trusted: bool,
 ) -> Result<()> {
     check_mode(ctx, info)?;
-    let account = auth::account(ctx, signer)?.ok_or_else(|| {
+    let mut account = auth::account(ctx, signer)?.ok_or_else(|| {
         Error::sdk(
             sdk::UNKNOWN_ADDRESS,
             format!("account {signer} does not exist: unknown address"),
         )
     })?;
-    let compressed = match (auth::pub_key_of(&account)?, shown_key(info)?) {
+    let known = auth::pub_key_of(&account)?;
+    let compressed = match (known, shown_key(info)?) {
         (Some(known), None) => known,
         (Some(known), Some(shown)) if known == shown => known,
         (None, Some(shown)) => {
-            auth::set_pub_key(ctx, signer, &shown)?;
+            auth::show_key(&mut account, signer, &shown)?;
             shown
         }
         (Some(_), Some(_)) => {
             let message = format!("public_key is not the one {signer} has used before: invalid pubkey");
             return Err(Error::sdk(sdk::INVALID_PUBKEY, message));
         }
-        // Wallets estimate before they show the key.
+        // Wallets estimate before they show the key. Storing it with the account costs its bytes.
         (None, None) if ctx.mode == Mode::Simulate => {
-            charge_first_key(ctx)?;
+            ctx.gas
+                .charge_bytes(0, gas::WRITE_BYTE, KEY_FIELD_BYTES, "public key")?;
             [0; 33]
         }
         (None, None) => {
@@ -257,12 +276,17 @@ fn check_signer(
             return Err(Error::sdk(sdk::INVALID_PUBKEY, message));
         }
     };
-    auth::check_and_bump_sequence(ctx, signer, info.sequence)?;
+    if nonce.is_none() {
+        auth::take_sequence(&mut account, info.sequence)?;
+    }
+    if nonce.is_none() || known.is_none() {
+        auth::save(ctx, signer, &account)?;
+    }
     ctx.gas.charge(rules.auth.sig_verify_cost_secp256k1, "signature")?;
     let signature = tx.raw.signatures.get(i).map_or(&[][..], Vec::as_slice);
     if ctx.mode != Mode::Simulate && !trusted {
         let chain_id = &ctx.block.chain_id;
-        let digest = digest_of(tx, chain_id, account.account_number);
+        let digest = sign::digest(tx, info, chain_id, account.account_number)?;
         if signature.len() != SIGNATURE_BYTES || !signatures.check(digest, &compressed, signature) {
             let message = format!(
                 "signature verification failed; please verify account number ({}), sequence ({}) and chain-id \
@@ -275,27 +299,6 @@ fn check_signer(
     ctx.emit("tx", [("acc_seq", format!("{signer}/{}", info.sequence))]);
     ctx.emit("tx", [("signature", STANDARD.encode(signature))]);
     Ok(())
-}
-
-/// What the first use of a key costs: the account is read and written with it, and is longer when the sequence is read and written.
-fn charge_first_key(ctx: &mut Ctx) -> Result<()> {
-    ctx.gas
-        .charge_bytes(gas::READ, gas::READ_BYTE, ACCOUNT_BYTES, "public key")?;
-    ctx.gas
-        .charge_bytes(gas::WRITE, gas::WRITE_BYTE, ACCOUNT_BYTES, "public key")?;
-    let later = gas::READ_BYTE.saturating_add(gas::WRITE_BYTE);
-    ctx.gas.charge_bytes(0, later, KEY_FIELD_BYTES, "public key")
-}
-
-/// SHA-256 of what a signer of a transaction signs.
-pub(crate) fn digest_of(tx: &Tx, chain_id: &str, account_number: u64) -> [u8; 32] {
-    Sha256::digest(sign_bytes(
-        &tx.raw.body_bytes,
-        &tx.raw.auth_info_bytes,
-        chain_id,
-        account_number,
-    ))
-    .into()
 }
 
 /// The public key that a signer shows, if any. Error (invalid public key): not 33 bytes.
@@ -324,15 +327,17 @@ fn check_mode(ctx: &Ctx, info: &SignerInfo) -> Result<()> {
         None => 0,
     };
     match SignMode::try_from(mode) {
-        Ok(SignMode::Direct) => Ok(()),
+        Ok(SignMode::Direct | SignMode::LegacyAminoJson) => Ok(()),
         // Wallets estimate before they know how they will sign.
-        Ok(SignMode::Unspecified | SignMode::LegacyAminoJson) if ctx.mode == Mode::Simulate => Ok(()),
+        Ok(SignMode::Unspecified) if ctx.mode == Mode::Simulate => Ok(()),
         Ok(other) => Err(refused(&format!(
-            "mode_info.single.mode is {}, only SIGN_MODE_DIRECT is supported",
+            "mode_info.single.mode is {}, SIGN_MODE_DIRECT and SIGN_MODE_LEGACY_AMINO_JSON are \
+             supported",
             other.as_str_name()
         ))),
         Err(_) => Err(refused(&format!(
-            "mode_info.single.mode is {mode}, only SIGN_MODE_DIRECT (1) is supported"
+            "mode_info.single.mode is {mode}, SIGN_MODE_DIRECT (1) and SIGN_MODE_LEGACY_AMINO_JSON \
+             (127) are supported"
         ))),
     }
 }

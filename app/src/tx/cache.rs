@@ -12,8 +12,60 @@ use super::sign;
 
 type Key = [u8; 32];
 
-/// A bounded set of verified signatures.
+/// What was verified lately.
 pub(crate) struct Signatures {
+    /// Good signatures. What is in here decides.
+    good: Recent,
+    /// Transactions all of whose signatures were good when they were looked at: only a hint that looking at them ahead of time is of no use.
+    /// Apart from the signatures, so that no transaction's bytes can be made to pass for a signature's.
+    seen: Recent,
+}
+
+impl Signatures {
+    /// Remembers at most `capacity` signatures and as many transactions; 0 remembers none.
+    pub(crate) fn new(capacity: usize) -> Self {
+        Self {
+            good: Recent::new(capacity),
+            seen: Recent::new(capacity),
+        }
+    }
+
+    /// Whether it remembers anything: if not, verifying ahead of time is of no use.
+    pub(crate) fn remembers(&self) -> bool {
+        self.good.half > 0
+    }
+
+    /// Whether the signature over sign bytes with this SHA-256 is good.
+    pub(crate) fn check(&self, digest: [u8; 32], compressed: &[u8; 33], signature: &[u8]) -> bool {
+        let key: Key = Sha256::new()
+            .chain_update(digest)
+            .chain_update(compressed)
+            .chain_update(signature)
+            .finalize()
+            .into();
+        if self.good.contains(&key) {
+            return true;
+        }
+        let good = sign::verify(digest, compressed, signature);
+        if good {
+            self.good.insert(key);
+        }
+        good
+    }
+
+    /// Notes that all signatures of the transaction with this hash were good.
+    pub(crate) fn note(&self, hash: Key) {
+        self.seen.insert(hash);
+    }
+
+    /// Whether all signatures of the transaction with this hash were good when it was looked at last.
+    pub(crate) fn noted(&self, hash: &Key) -> bool {
+        self.seen.contains(hash)
+    }
+}
+
+/// A bounded set that forgets what was inserted long ago.
+struct Recent {
     half: usize,
     generations: RwLock<Generations>,
 }
@@ -25,44 +77,28 @@ struct Generations {
     old: BTreeSet<Key>,
 }
 
-impl Signatures {
-    /// Remembers at most `capacity` signatures; 0 remembers none.
-    pub(crate) fn new(capacity: usize) -> Self {
+impl Recent {
+    fn new(capacity: usize) -> Self {
         Self {
             half: capacity / 2,
             generations: RwLock::default(),
         }
     }
 
-    /// Whether it remembers anything: if not, verifying ahead of time is of no use.
-    pub(crate) fn remembers(&self) -> bool {
-        self.half > 0
+    fn contains(&self, key: &Key) -> bool {
+        let generations = self.generations.read();
+        generations.young.contains(key) || generations.old.contains(key)
     }
 
-    /// Whether the signature over sign bytes with this SHA-256 is good.
-    pub(crate) fn check(&self, digest: [u8; 32], compressed: &[u8; 33], signature: &[u8]) -> bool {
-        let key: Key = Sha256::new()
-            .chain_update(digest)
-            .chain_update(compressed)
-            .chain_update(signature)
-            .finalize()
-            .into();
-        let known = {
-            let generations = self.generations.read();
-            generations.young.contains(&key) || generations.old.contains(&key)
-        };
-        if known {
-            return true;
+    fn insert(&self, key: Key) {
+        if self.half == 0 {
+            return;
         }
-        let good = sign::verify(digest, compressed, signature);
-        if good && self.half > 0 {
-            let mut generations = self.generations.write();
-            if generations.young.len() >= self.half {
-                generations.old = std::mem::take(&mut generations.young);
-            }
-            generations.young.insert(key);
+        let mut generations = self.generations.write();
+        if generations.young.len() >= self.half {
+            generations.old = std::mem::take(&mut generations.young);
         }
-        good
+        generations.young.insert(key);
     }
 
     #[cfg(test)]
@@ -94,8 +130,12 @@ mod tests {
             bytes[40] ^= 1;
             assert!(!cache.check(digest, &compressed, &bytes));
             assert!(!cache.check(digest, &compressed, &bytes));
-            assert!(cache.len() <= 8);
+            cache.note([i; 32]);
+            assert!(cache.noted(&[i; 32]) && !cache.noted(&digest.map(|byte| !byte)));
+            assert!(cache.good.len() <= 8 && cache.seen.len() <= 8);
         }
-        assert_eq!(Signatures::new(0).len(), 0);
+        let none = Signatures::new(0);
+        none.note([1; 32]);
+        assert!(!none.remembers() && !none.noted(&[1; 32]));
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use prost::{Message, Name};
+use sha2::{Digest, Sha256};
 use tenure_proto::cosmos::{
     crypto::secp256k1::PubKey,
     tx::v1beta1::{AuthInfo, Fee, TxBody, TxRaw},
@@ -26,38 +27,42 @@ pub(crate) struct Tx {
     pub(crate) fee: Fee,
     /// The messages of `body`, decoded, with their type URLs.
     pub(crate) messages: Vec<(String, Box<dyn ErasedMsg>)>,
+    /// Found when it is decoded, which is done in parallel.
+    signers: Result<Vec<Address>>,
     /// Length in bytes.
     pub(crate) len: usize,
+    /// SHA-256 of the bytes, by which engines and clients name it.
+    pub(crate) hash: [u8; 32],
 }
 
 impl Tx {
     /// Who must sign: the signers of the messages in order, then the fee's payer if it is not among them. Error (invalid address).
     pub(crate) fn signers(&self) -> Result<Vec<Address>> {
-        let mut signers: Vec<Address> = Vec::new();
-        for (_, message) in &self.messages {
-            for signer in message.signers()? {
-                if !signers.contains(&signer) {
-                    signers.push(signer);
-                }
-            }
-        }
-        if !self.fee.payer.is_empty() {
-            let payer = self
-                .fee
-                .payer
-                .parse()
-                .map_err(|e| Error::from(e).context("fee.payer"))?;
-            if !signers.contains(&payer) {
-                signers.push(payer);
-            }
-        }
-        Ok(signers)
+        self.signers.clone()
     }
 
     /// Gas it asks for.
     pub(crate) fn gas_wanted(&self) -> u64 {
         self.fee.gas_limit
     }
+}
+
+fn signers(messages: &[(String, Box<dyn ErasedMsg>)], fee: &Fee) -> Result<Vec<Address>> {
+    let mut signers: Vec<Address> = Vec::new();
+    for (_, message) in messages {
+        for signer in message.signers()? {
+            if !signers.contains(&signer) {
+                signers.push(signer);
+            }
+        }
+    }
+    if !fee.payer.is_empty() {
+        let payer = fee.payer.parse().map_err(|e| Error::from(e).context("fee.payer"))?;
+        if !signers.contains(&payer) {
+            signers.push(payer);
+        }
+    }
+    Ok(signers)
 }
 
 /// Decodes a transaction of at most `max_len` bytes. Errors: too long (21); not a canonical TxRaw, or unknown fields anywhere (2); a message
@@ -128,12 +133,14 @@ pub(crate) fn decode(routes: &Routes, max_len: u64, bytes: &[u8]) -> Result<Tx> 
     }
     let fee = auth_info.fee.clone().unwrap_or_default();
     Ok(Tx {
+        signers: signers(&messages, &fee),
         raw,
         body,
         auth_info,
         fee,
         messages,
         len,
+        hash: Sha256::digest(bytes).into(),
     })
 }
 

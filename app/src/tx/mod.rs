@@ -1,11 +1,12 @@
 //! The pipeline of a transaction: decode → ante → messages → result.
 //!
 //! Transactions are Cosmos SDK transactions byte for byte. What fails in `ante` changes nothing and costs nothing; what fails later has paid
-//! its fee and used its sequence, and all that its messages wrote is taken back.
+//! its fee and used its sequence, and all that its messages wrote is taken back. Attestations may be free of charge: [`free`].
 
 mod ante;
 mod cache;
 mod decode;
+mod free;
 mod result;
 mod run;
 mod sign;
@@ -13,6 +14,7 @@ mod sign;
 pub(crate) use ante::Rules;
 pub(crate) use cache::Signatures;
 pub(crate) use decode::{decode, Routes, Tx};
+pub use free::MAX_FREE_GAS;
 pub(crate) use result::abci_event;
 pub(crate) use run::{check, deliver, failed, simulate, verify_ahead};
 pub use sign::{sign_bytes, verify};

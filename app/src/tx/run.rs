@@ -12,8 +12,8 @@ use tenure_sdk::{Block, Ctx, Error, Event, GasMeter, Mode, Result, State};
 use tenure_x_auth as auth;
 
 use super::{
-    ante::{ante, digest_of, shown_key, Rules},
-    result, Signatures, Tx,
+    ante::{ante, shown_key, Payment, Rules},
+    result, sign, Signatures, Tx,
 };
 
 pub(crate) use super::result::failed;
@@ -22,21 +22,29 @@ pub(crate) use super::result::failed;
 pub(crate) struct Outcome {
     /// For the engine.
     pub(crate) result: ExecTxResult,
-    /// Whether it paid its fee: false if it changed nothing.
-    pub(crate) paid: bool,
+    /// Whether it belongs into a block: false if it changed nothing, neither by its messages nor by a fee.
+    pub(crate) stays: bool,
 }
 
 /// Executes a transaction in a block. Error: internal only, the node is broken.
 pub(crate) fn deliver(ctx: &mut Ctx, tx: &Tx, rules: &Rules, signatures: &Signatures) -> Result<Outcome> {
     let wanted = tx.gas_wanted();
-    ctx.gas = GasMeter::new(wanted);
     let block_events = std::mem::take(&mut ctx.events);
-    let outcome = match ctx.atomically(|ctx| ante(ctx, tx, rules, signatures, false)) {
-        Err(error) => outside(error).map(|error| {
-            let result = failed(&error, wanted, ctx.gas.used(), Vec::new());
-            Outcome { result, paid: false }
+    let admitted = admit(ctx, tx, rules, signatures, false);
+    let used = ctx.gas.used();
+    let outcome = match admitted {
+        Err(error) => outside(error).map(|error| Outcome {
+            result: failed(&error, wanted, used, Vec::new()),
+            stays: false,
         }),
-        Ok(()) => {
+        Ok(Admitted::Executed(responses)) => {
+            let events = std::mem::take(&mut ctx.events);
+            Ok(Outcome {
+                result: result::succeeded(responses, wanted, used, events),
+                stays: true,
+            })
+        }
+        Ok(Admitted::Paid) => {
             let outcome = ctx.atomically(|ctx| execute(ctx, tx));
             let events = std::mem::take(&mut ctx.events);
             let used = ctx.gas.used();
@@ -45,7 +53,7 @@ pub(crate) fn deliver(ctx: &mut Ctx, tx: &Tx, rules: &Rules, signatures: &Signat
                 // Events of the fee stay, those of the messages are gone with their writes.
                 Err(error) => outside(error).map(|error| failed(&error, wanted, used, events)),
             }
-            .map(|result| Outcome { result, paid: true })
+            .map(|result| Outcome { result, stays: true })
         }
     };
     ctx.events = block_events;
@@ -55,18 +63,37 @@ pub(crate) fn deliver(ctx: &mut Ctx, tx: &Tx, rules: &Rules, signatures: &Signat
 
 /// Decides whether a transaction may wait in the mempool. `trusted`: its signatures were good before.
 pub(crate) fn check(ctx: &mut Ctx, tx: &Tx, rules: &Rules, signatures: &Signatures, trusted: bool) -> ExecTxResult {
-    ctx.gas = GasMeter::new(tx.gas_wanted());
     ctx.events.clear();
-    let outcome = ctx.atomically(|ctx| ante(ctx, tx, rules, signatures, trusted));
+    let admitted = admit(ctx, tx, rules, signatures, trusted);
+    if admitted.is_ok() && !trusted {
+        signatures.note(tx.hash);
+    }
     let (wanted, used) = (tx.gas_wanted(), ctx.gas.used());
     let events = std::mem::take(&mut ctx.events);
-    match outcome {
-        Ok(()) => ExecTxResult {
+    match admitted {
+        Ok(_) => ExecTxResult {
             data: Default::default(),
             ..result::succeeded(Vec::new(), wanted, used, events)
         },
         Err(error) => failed(&error, wanted, used, events),
     }
+}
+
+/// How a transaction was admitted.
+enum Admitted {
+    /// By its fee; its messages may run.
+    Paid,
+    /// Free of charge, because its messages succeeded, with these answers.
+    Executed(Vec<Any>),
+}
+
+/// Takes the fee of a transaction, or executes it if it is free; on an error nothing of it is left.
+fn admit(ctx: &mut Ctx, tx: &Tx, rules: &Rules, signatures: &Signatures, trusted: bool) -> Result<Admitted> {
+    ctx.gas = GasMeter::new(tx.gas_wanted());
+    ctx.atomically(|ctx| match ante(ctx, tx, rules, signatures, trusted)? {
+        Payment::Fee => Ok(Admitted::Paid),
+        Payment::None => execute(ctx, tx).map(Admitted::Executed),
+    })
 }
 
 /// Executes a transaction on a scratch state to learn its gas. A missing signature, key or fee is tolerated.
@@ -98,17 +125,21 @@ pub(crate) fn verify_ahead(state: &State, block: &Block, txs: &[Result<Tx>], sig
         return;
     }
     let ctx = || Ctx::new(state.clone(), block.clone(), Mode::Query);
-    txs.par_iter().with_min_len(8).for_each_init(ctx, |ctx, tx| {
-        if let Ok(tx) = tx {
-            verify_one(ctx, tx, signatures);
+    let new: Vec<&Tx> = txs.iter().flatten().filter(|tx| !signatures.noted(&tx.hash)).collect();
+    new.par_iter().with_min_len(8).for_each_init(ctx, |ctx, tx| {
+        if verify_one(ctx, tx, signatures) {
+            signatures.note(tx.hash);
         }
     });
 }
 
-fn verify_one(ctx: &mut Ctx, tx: &Tx, signatures: &Signatures) {
-    let Ok(signers) = tx.signers() else { return };
+/// Verifies what signatures of a transaction can be judged; whether all could and were good.
+fn verify_one(ctx: &mut Ctx, tx: &Tx, signatures: &Signatures) -> bool {
+    let Ok(signers) = tx.signers() else { return false };
+    let mut good = tx.raw.signatures.len() == signers.len();
     for ((signer, info), signature) in signers.iter().zip(&tx.auth_info.signer_infos).zip(&tx.raw.signatures) {
         let Ok(Some(account)) = auth::account(ctx, signer) else {
+            good = false;
             continue;
         };
         let key = match auth::pub_key_of(&account) {
@@ -116,11 +147,12 @@ fn verify_one(ctx: &mut Ctx, tx: &Tx, signatures: &Signatures) {
             Ok(known) => known,
             Err(_) => None,
         };
-        if let Some(compressed) = key {
-            let digest = digest_of(tx, &ctx.block.chain_id, account.account_number);
-            signatures.check(digest, &compressed, signature);
-        }
+        good &= key.is_some_and(|compressed| {
+            sign::digest(tx, info, &ctx.block.chain_id, account.account_number)
+                .is_ok_and(|digest| signatures.check(digest, &compressed, signature))
+        });
     }
+    good
 }
 
 /// Runs the messages. Their events carry the message's index, as on Cosmos chains.
@@ -128,7 +160,12 @@ fn execute(ctx: &mut Ctx, tx: &Tx) -> Result<Vec<Any>> {
     let mut responses = Vec::with_capacity(tx.messages.len());
     for (i, (type_url, message)) in tx.messages.iter().enumerate() {
         let first = ctx.events.len();
-        let sender = message.signers()?.first().map(ToString::to_string).unwrap_or_default();
+        // Of a single message the transaction knows them.
+        let signers = match tx.messages.len() {
+            1 => tx.signers()?,
+            _ => message.signers()?,
+        };
+        let sender = signers.first().map(ToString::to_string).unwrap_or_default();
         // "/cosmos.bank.v1beta1.MsgSend" is of the module "bank".
         let module = type_url.split('.').nth(1).unwrap_or_default().to_owned();
         ctx.emit(

@@ -4,7 +4,21 @@ use std::sync::LazyLock;
 
 use prost::Message as _;
 use secp256k1::{ecdsa::Signature, Message, PublicKey, Secp256k1, VerifyOnly};
-use tenure_proto::cosmos::tx::v1beta1::SignDoc;
+use sha2::{Digest, Sha256};
+use tenure_proto::{
+    amino,
+    cosmos::{
+        crypto::secp256k1::PubKey,
+        tx::{
+            signing::v1beta1::SignMode,
+            v1beta1::{mode_info::Sum, SignDoc, SignerInfo},
+        },
+    },
+};
+use tenure_sdk::{Error, Result};
+use tenure_types::sdk;
+
+use super::Tx;
 
 /// The bytes that SIGN_MODE_DIRECT signs (their SHA-256 goes into ECDSA), made from the transaction's bytes as they were received.
 pub fn sign_bytes(body_bytes: &[u8], auth_info_bytes: &[u8], chain_id: &str, account_number: u64) -> Vec<u8> {
@@ -15,6 +29,58 @@ pub fn sign_bytes(body_bytes: &[u8], auth_info_bytes: &[u8], chain_id: &str, acc
         account_number,
     }
     .encode_to_vec()
+}
+
+/// SHA-256 of what a signer of a transaction signs, by the mode that its `info` names: SIGN_MODE_LEGACY_AMINO_JSON, or else SIGN_MODE_DIRECT.
+/// Error: the transaction has no amino JSON document, see [`amino_sign_bytes`].
+pub(crate) fn digest(tx: &Tx, info: &SignerInfo, chain_id: &str, account_number: u64) -> Result<[u8; 32]> {
+    let bytes = match info.mode_info.as_ref().and_then(|mode| mode.sum.as_ref()) {
+        Some(Sum::Single(single)) if single.mode == i32::from(SignMode::LegacyAminoJson) => {
+            amino_sign_bytes(tx, info, chain_id, account_number)?
+        }
+        _ => sign_bytes(&tx.raw.body_bytes, &tx.raw.auth_info_bytes, chain_id, account_number),
+    };
+    Ok(Sha256::digest(bytes).into())
+}
+
+/// The bytes that SIGN_MODE_LEGACY_AMINO_JSON signs.
+///
+/// The document speaks of what the bytes mean, not of the bytes. So that a relayer cannot write the same transaction differently, under another
+/// hash, everything that the document is made from must be in its one canonical encoding, and the public key must be there. All wallets do so.
+/// Errors: it is not (2); a message that amino JSON cannot represent without loss (2, 37).
+fn amino_sign_bytes(tx: &Tx, info: &SignerInfo, chain_id: &str, account_number: u64) -> Result<Vec<u8>> {
+    let key = info.public_key.as_ref();
+    let key = key.is_some_and(|any| PubKey::decode(any.value.as_slice()).is_ok_and(|k| k.encode_to_vec() == any.value));
+    let same = |what: bool, name: &str| {
+        if what {
+            return Ok(());
+        }
+        let message =
+            format!("SIGN_MODE_LEGACY_AMINO_JSON: {name} is absent or not in canonical encoding: tx parse error");
+        Err(Error::sdk(sdk::TX_DECODE, message))
+    };
+    same(key, "public_key")?;
+    same(tx.auth_info.fee.is_some(), "fee")?;
+    same(tx.body.encode_to_vec() == tx.raw.body_bytes, "TxBody")?;
+    same(tx.auth_info.encode_to_vec() == tx.raw.auth_info_bytes, "AuthInfo")?;
+    let document = amino::SignDoc {
+        chain_id,
+        account_number,
+        sequence: info.sequence,
+        timeout_height: tx.body.timeout_height,
+        fee: &tx.fee,
+        memo: &tx.body.memo,
+        messages: &tx.body.messages,
+    };
+    document.bytes().map_err(|error| {
+        let (code, meaning) = match &error {
+            amino::AminoError::NoName(_) | amino::AminoError::Absent { .. } => {
+                (sdk::NOT_SUPPORTED, "feature not supported")
+            }
+            amino::AminoError::Decode { .. } | amino::AminoError::NotCanonical(_) => (sdk::TX_DECODE, "tx parse error"),
+        };
+        Error::sdk(code, format!("SIGN_MODE_LEGACY_AMINO_JSON: {error}: {meaning}"))
+    })
 }
 
 /// Whether `signature` (r and s, 64 bytes, s in the lower half of the order) is `compressed`'s (33 bytes) over a SHA-256 digest.

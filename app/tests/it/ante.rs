@@ -206,7 +206,7 @@ fn every_rejection_has_its_code_and_text_and_changes_nothing() {
         ),
         (
             "gas for no signature",
-            spoilt(&|d| d.fee().gas_limit = 9_000),
+            spoilt(&|d| d.fee().gas_limit = 7_000),
             sdk::OUT_OF_GAS,
             "out of gas",
         ),
@@ -275,10 +275,16 @@ fn every_rejection_has_its_code_and_text_and_changes_nothing() {
             "wrong number of signer_infos; expected 2, got 1",
         ),
         (
-            "amino",
-            spoilt(&|d| d.auth_info.signer_infos[0].mode_info = single(SignMode::LegacyAminoJson)),
+            "textual",
+            spoilt(&|d| d.auth_info.signer_infos[0].mode_info = single(SignMode::Textual)),
             sdk::NOT_SUPPORTED,
-            "mode_info.single.mode is SIGN_MODE_LEGACY_AMINO_JSON, only SIGN_MODE_DIRECT is supported",
+            "mode_info.single.mode is SIGN_MODE_TEXTUAL, SIGN_MODE_DIRECT and SIGN_MODE_LEGACY_AMINO_JSON are supported",
+        ),
+        (
+            "another mode than was signed",
+            spoilt(&|d| d.auth_info.signer_infos[0].mode_info = single(SignMode::LegacyAminoJson)),
+            sdk::UNAUTHORIZED,
+            "signature verification failed",
         ),
         (
             "mode not said",
@@ -414,7 +420,7 @@ fn every_rejection_has_its_code_and_text_and_changes_nothing() {
 
 /// Everything stored but the clock, which moves with each block.
 fn records(chain: &Chain) -> Vec<(Vec<u8>, Vec<u8>)> {
-    let view = chain.store.latest();
+    let view = chain.app.store().latest();
     let stores = tenure_app::stores()
         .into_iter()
         .filter(|store| *store != tenure_sdk::clock::NAME);

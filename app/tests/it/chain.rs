@@ -8,14 +8,14 @@ use tendermint_abci::Application;
 use tendermint_proto::{
     google::protobuf::Timestamp,
     v0_38::abci::{
-        CheckTxType, ExecTxResult, RequestCheckTx, RequestFinalizeBlock, RequestInitChain, ResponseCheckTx,
-        ResponseFinalizeBlock,
+        response_process_proposal::ProposalStatus, CheckTxType, ExecTxResult, RequestCheckTx, RequestFinalizeBlock,
+        RequestInitChain, RequestProcessProposal, ResponseCheckTx, ResponseFinalizeBlock,
     },
 };
 use tenure_app::{App, AppOptions, OnBroken};
 use tenure_store::{
     snapshot::{Export, Restore},
-    MemoryBackend, Store, StoreOptions,
+    MemoryBackend, StoreOptions,
 };
 
 pub(crate) const CHAIN_ID: &str = "tenure-test-1";
@@ -25,7 +25,6 @@ pub(crate) const GENESIS_MS: u64 = 1_795_305_600_000;
 /// A replica of a chain.
 pub(crate) struct Chain {
     backend: MemoryBackend,
-    pub(crate) store: Arc<Store>,
     pub(crate) app: App,
     pub(crate) height: u64,
     pub(crate) time_ms: u64,
@@ -48,16 +47,8 @@ pub(crate) fn timestamp(ms: u64) -> Option<Timestamp> {
     })
 }
 
-fn open(backend: &MemoryBackend, options: &AppOptions) -> (Arc<Store>, App) {
-    let store = Store::open(
-        Arc::new(backend.clone()),
-        &tenure_app::stores(),
-        StoreOptions::default(),
-    )
-    .unwrap();
-    let store = Arc::new(store);
-    let app = App::open(store.clone(), options.clone()).unwrap();
-    (store, app)
+pub(crate) fn open(backend: &MemoryBackend, options: &AppOptions) -> App {
+    App::open(Arc::new(backend.clone()), StoreOptions::default(), options.clone()).unwrap()
 }
 
 impl Chain {
@@ -68,11 +59,10 @@ impl Chain {
 
     pub(crate) fn with(app_state: &Value, options: AppOptions) -> Self {
         let backend = MemoryBackend::new();
-        let (store, app) = open(&backend, &options);
+        let app = open(&backend, &options);
         let genesis_hash = init_chain(&app, app_state);
         Self {
             backend,
-            store,
             app,
             height: 0,
             time_ms: GENESIS_MS,
@@ -83,8 +73,8 @@ impl Chain {
 
     /// Stops and starts again on the same data. Before the first commit InitChain is repeated, as engines do.
     pub(crate) fn restart(&mut self, app_state: &Value) {
-        let (store, app) = open(&self.backend, &self.options);
-        (self.store, self.app) = (store, app);
+        let app = open(&self.backend, &self.options);
+        self.app = app;
         if self.height == 0 {
             assert_eq!(
                 init_chain(&self.app, app_state),
@@ -96,7 +86,7 @@ impl Chain {
 
     /// Another replica, restored from a snapshot of this one's last state. It never saw the genesis file.
     pub(crate) fn restored(&self) -> Self {
-        let mut export = Export::new(self.store.latest(), 4_096).unwrap();
+        let mut export = Export::new(self.app.store().latest(), 4_096).unwrap();
         let mut chunks = Vec::new();
         while let Some(chunk) = export.next_chunk().unwrap() {
             chunks.push(chunk);
@@ -104,17 +94,16 @@ impl Chain {
         let backend = MemoryBackend::new();
         let options = StoreOptions::default();
         let manifest = export.manifest();
-        let trusted = self.store.latest().app_hash();
+        let trusted = self.app.store().latest().app_hash();
         let target = Arc::new(backend.clone());
         let mut restore = Restore::begin(target, &tenure_app::stores(), options, manifest, trusted).unwrap();
         for (i, chunk) in chunks.iter().enumerate() {
             restore.apply(i, chunk).unwrap();
         }
         drop(restore.finish().unwrap());
-        let (store, app) = open(&backend, &self.options);
+        let app = open(&backend, &self.options);
         Self {
             backend,
-            store,
             app,
             height: self.height,
             time_ms: self.time_ms,
@@ -125,11 +114,10 @@ impl Chain {
 
     /// The same chain as another application sees it.
     pub(crate) fn with_app(&self, app: App) -> Self {
-        let (backend, store) = (self.backend.clone(), self.store.clone());
+        let backend = self.backend.clone();
         let (genesis_hash, options) = (self.genesis_hash.clone(), self.options.clone());
         Self {
             backend,
-            store,
             app,
             height: self.height,
             time_ms: self.time_ms,
@@ -138,14 +126,38 @@ impl Chain {
         }
     }
 
-    /// FinalizeBlock of the next block, `ms` after the last. Nothing is committed.
-    pub(crate) fn finalize(&self, ms: u64, txs: &[Vec<u8>]) -> ResponseFinalizeBlock {
-        let response = self.app.finalize_block(RequestFinalizeBlock {
+    /// FinalizeBlock's question about the next block, `ms` after the last.
+    pub(crate) fn next(&self, ms: u64, txs: &[Vec<u8>]) -> RequestFinalizeBlock {
+        RequestFinalizeBlock {
             txs: txs.iter().map(|tx| tx.clone().into()).collect(),
             height: (self.height + 1) as i64,
             time: timestamp(self.time_ms + ms),
             ..Default::default()
-        });
+        }
+    }
+
+    /// ProcessProposal of a block; whether it was accepted.
+    pub(crate) fn propose(&self, block: &RequestFinalizeBlock) -> bool {
+        let block = block.clone();
+        let response = Application::process_proposal(
+            &self.app,
+            RequestProcessProposal {
+                txs: block.txs,
+                proposed_last_commit: block.decided_last_commit,
+                misbehavior: block.misbehavior,
+                hash: block.hash,
+                height: block.height,
+                time: block.time,
+                next_validators_hash: block.next_validators_hash,
+                proposer_address: block.proposer_address,
+            },
+        );
+        response.status == ProposalStatus::Accept as i32
+    }
+
+    /// FinalizeBlock of the next block, `ms` after the last. Nothing is committed.
+    pub(crate) fn finalize(&self, ms: u64, txs: &[Vec<u8>]) -> ResponseFinalizeBlock {
+        let response = self.app.finalize_block(self.next(ms, txs));
         assert_eq!(
             response.tx_results.len(),
             txs.len(),
@@ -185,7 +197,7 @@ impl Chain {
     }
 }
 
-fn init_chain(app: &App, app_state: &Value) -> Vec<u8> {
+pub(crate) fn init_chain(app: &App, app_state: &Value) -> Vec<u8> {
     // An exported chain goes on where it was.
     let last = |field: &str| -> u64 {
         let value = app_state["chain"]["clock"][field].as_str();

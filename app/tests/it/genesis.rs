@@ -105,7 +105,7 @@ fn records_of_defaults_are_not_stored_empty() {
     let mut chain = Chain::new(&state);
     chain.block(1_000, &[]);
     for store in tenure_app::stores() {
-        for record in chain.store.latest().range(store, &[], None, false) {
+        for record in chain.app.store().latest().range(store, &[], None, false) {
             let (key, value) = record.unwrap();
             assert!(!value.is_empty(), "{store}/{}", hex::encode(key));
         }

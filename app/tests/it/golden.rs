@@ -10,9 +10,10 @@ use tenure_proto::{
     cosmos::bank::v1beta1::{Input, MsgMultiSend, Output},
     tenure::{
         base::v1::Window,
+        escrow::v1::TopUpOrder,
         market::v1::{
             LeaseState, MsgAmendLease, MsgCancelBid, MsgCloseLease, MsgDeposit, MsgPauseLease, MsgResumeLease,
-            MsgWithdrawClaim, MsgWithdrawDeposit, MsgWithdrawEarnings,
+            MsgSetAutoTopUp, MsgWithdrawClaim, MsgWithdrawDeposit, MsgWithdrawEarnings,
         },
         provider::v1::{MsgDrain, MsgLeave},
     },
@@ -178,6 +179,18 @@ fn app_hashes_do_not_change() {
         any(&MsgResumeLease {
             tenant: t.clone(),
             lease_id: 1,
+        }),
+    );
+    let order = TopUpOrder {
+        maximum: "40000".to_owned(),
+        amount: "10000".to_owned(),
+    };
+    script.step(
+        &[tenant],
+        any(&MsgSetAutoTopUp {
+            tenant: t.clone(),
+            bid_id: 2,
+            auto_top_up: Some(order),
         }),
     );
     let amend = MsgAmendLease {

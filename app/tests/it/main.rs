@@ -9,9 +9,11 @@
     reason = "tests may panic"
 )]
 
+mod amino;
 mod ante;
 mod chain;
 mod errors_doc;
+mod free;
 mod fuzz;
 mod genesis;
 mod golden;
@@ -21,6 +23,7 @@ mod peers;
 mod proposals;
 mod queries;
 mod replicas;
+mod staging;
 mod state_sync;
 mod time;
 mod world;

@@ -6,11 +6,13 @@ use tenure_proto::{
     any,
     tenure::{
         base::v1::{Resources, Window},
+        escrow::v1::TopUpOrder,
         market::v1::{
             Bid, BidState, CloseReason, HandoverReceipt, Lease, LeaseState, MsgAmendLease, MsgCancelBid, MsgClaim,
             MsgCloseLease, MsgDeposit, MsgFinishLease, MsgLeaseReady, MsgPauseLease, MsgPostBid, MsgReportDown,
-            MsgResumeLease, MsgWithdrawClaim, MsgWithdrawDeposit, MsgWithdrawEarnings, QueryBidsRequest,
-            QueryBidsResponse, QueryLeaseRequest, QueryLeaseResponse, QueryLeasesRequest, QueryLeasesResponse,
+            MsgResumeLease, MsgSetAutoTopUp, MsgWithdrawClaim, MsgWithdrawDeposit, MsgWithdrawEarnings,
+            QueryBidsRequest, QueryBidsResponse, QueryLeaseRequest, QueryLeaseResponse, QueryLeasesRequest,
+            QueryLeasesResponse,
         },
         provider::v1::{
             EpochRoot, MsgAttest, MsgDrain, MsgLeave, MsgRegister, MsgUpdate, Provider, QueryProviderRequest,
@@ -71,6 +73,7 @@ pub(crate) fn post_bid(
         manifest_hash: vec![7; 32],
         claim_window,
         expiry: Some(Window { blocks: 30, ms: 30_000 }),
+        auto_top_up: None,
     })
 }
 
@@ -337,6 +340,25 @@ impl World {
             vec![any(&MsgResumeLease {
                 tenant: lease.tenant,
                 lease_id: lease.id,
+            })],
+        ))
+    }
+
+    pub(crate) fn set_auto_top_up(&mut self, chain: &Chain) -> Option<Action> {
+        let state = *[LeaseState::Starting, LeaseState::Active, LeaseState::Paused].choose(&mut self.rng)?;
+        let lease = self.a_lease(chain, state)?;
+        let i = self.index_of(&lease.tenant)?;
+        let amount = self.rng.gen_range(1_000..100_000_u64);
+        let order = TopUpOrder {
+            maximum: (amount * self.rng.gen_range(1..5)).to_string(),
+            amount: amount.to_string(),
+        };
+        Some((
+            vec![i],
+            vec![any(&MsgSetAutoTopUp {
+                tenant: lease.tenant,
+                bid_id: lease.bid_id,
+                auto_top_up: self.rng.gen_bool(0.8).then_some(order),
             })],
         ))
     }

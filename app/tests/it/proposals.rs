@@ -1,9 +1,7 @@
 //! PrepareProposal and ProcessProposal.
 
 use tendermint_abci::Application;
-use tendermint_proto::v0_38::abci::{
-    response_process_proposal::ProposalStatus, RequestPrepareProposal, RequestProcessProposal,
-};
+use tendermint_proto::v0_38::abci::RequestPrepareProposal;
 
 use tenure_proto::{
     any,
@@ -17,12 +15,12 @@ use crate::{
     world::{draft, send, tx, Person, World},
 };
 
-fn prepare(chain: &Chain, txs: &[Vec<u8>], max_tx_bytes: i64) -> Vec<Vec<u8>> {
+pub(crate) fn prepare(chain: &Chain, txs: &[Vec<u8>], max_tx_bytes: i64) -> Vec<Vec<u8>> {
     let request = RequestPrepareProposal {
         max_tx_bytes,
         txs: txs.iter().map(|tx| tx.clone().into()).collect(),
         height: (chain.height + 1) as i64,
-        time: timestamp(chain.time_ms + 1_000),
+        time: timestamp(chain.time_ms + 400),
         ..Default::default()
     };
     chain
@@ -35,17 +33,11 @@ fn prepare(chain: &Chain, txs: &[Vec<u8>], max_tx_bytes: i64) -> Vec<Vec<u8>> {
 }
 
 fn accepted(chain: &Chain, txs: &[Vec<u8>]) -> bool {
-    let request = RequestProcessProposal {
-        txs: txs.iter().map(|tx| tx.clone().into()).collect(),
-        height: (chain.height + 1) as i64,
-        time: timestamp(chain.time_ms + 1_000),
-        ..Default::default()
-    };
-    chain.app.process_proposal(request).status == ProposalStatus::Accept as i32
+    chain.propose(&chain.next(1_000, txs))
 }
 
 #[test]
-fn whatever_is_proposed_is_accepted_fits_and_pays() {
+fn whatever_is_proposed_is_accepted_fits_and_changes_something() {
     let mut world = World::new(5);
     let mut chain = Chain::new(&world.app_state());
     chain.block(1_000, &[]);
@@ -59,7 +51,7 @@ fn whatever_is_proposed_is_accepted_fits_and_pays() {
             let results = chain.finalize(1_000, &proposed).tx_results;
             assert!(
                 results.iter().all(|r| r.events.iter().any(|e| e.r#type == "tx")),
-                "every one pays its fee"
+                "every one pays its fee or is a free attestation that succeeded"
             );
         }
         let proposed = prepare(&chain, &waiting, 1 << 20);
@@ -168,4 +160,32 @@ fn attest_nothing(person: &Person) -> Any {
             root: vec![0; 32],
         }],
     })
+}
+
+#[test]
+fn the_mempool_may_be_larger_than_a_block() {
+    let world = World::new(5);
+    let mut chain = Chain::new(&world.app_state());
+    chain.block(1_000, &[]);
+    // Long transactions, whose messages run out of gas at once.
+    let long = |i: u64| {
+        let person = &world.people[i as usize % 5];
+        let (number, first) = person.account(&chain).unwrap();
+        let messages = vec![send(person, &world.people[5].address, 1); 1_200];
+        let mut draft = crate::world::Draft::new(messages, &[(person, number, first + i / 5)]);
+        draft.fee().gas_limit = 2_500_000;
+        draft.fee().amount[0].amount = "2500".into();
+        draft.bytes(&[person])
+    };
+    let txs: Vec<_> = (0..40).map(long).collect();
+    let size = |txs: &[Vec<u8>]| txs.iter().map(|tx| tx.len() as u64 + 4).sum::<u64>();
+    assert!(size(&txs) > tenure_app::MAX_BLOCK_TX_BYTES, "{}", size(&txs));
+    assert!(
+        !accepted(&chain, &txs),
+        "no honest proposer makes a block as long as this"
+    );
+    let proposed = prepare(&chain, &txs, 100 << 20);
+    let (taken, most) = (size(&proposed), tenure_app::MAX_BLOCK_TX_BYTES);
+    assert!(taken <= most && taken + size(&txs[..1]) > most, "{taken}");
+    assert!(accepted(&chain, &proposed));
 }

@@ -1,5 +1,9 @@
 //! Queries: the faces, heights, errors and proofs.
 
+use ics23::{
+    calculate_existence_root, commitment_proof::Proof, verify_membership, verify_non_membership, CommitmentProof,
+    HostFunctionsManager,
+};
 use prost::Message;
 use tendermint_abci::Application;
 use tendermint_proto::v0_38::abci::{RequestInfo, RequestQuery, ResponseQuery};
@@ -81,6 +85,12 @@ fn before_the_first_block_there_is_no_answer_and_no_height() {
     assert_eq!((info.last_block_height, info.last_block_app_hash.len()), (0, 0));
     let response = ask(&chain, "/tenure.chain.v1.Query/Status", vec![], 0, false);
     assert_eq!(response.code, sdk::INVALID_REQUEST);
+    // But for what has nothing to do with a state.
+    assert_eq!(
+        ask(&chain, "/app/version", vec![], 0, false).value,
+        env!("CARGO_PKG_VERSION")
+    );
+    assert_eq!(ask(&chain, "/p2p/filter/id/abc", vec![], 0, false).code, 0);
 }
 
 #[test]
@@ -141,27 +151,89 @@ fn errors_have_the_words_clients_look_for() {
     );
 }
 
-#[test]
-fn stored_records_come_with_proofs_that_verify() {
-    let (chain, world) = chain();
-    let key = [b"a".as_slice(), world.people[0].address.as_bytes()].concat();
-    let plain = ask(&chain, "/store/auth/key", key.clone(), 0, false);
-    let proven = ask(&chain, "/store/auth/key", key.clone(), 0, true);
-    assert!(!plain.value.is_empty() && plain.value == proven.value && plain.proof_ops.is_none());
-    let ops = proven.proof_ops.unwrap().ops;
+/// Checks both levels with nothing but the `ics23` crate: the record, or its absence, in its store, and the store in the app hash.
+fn proven(response: &ResponseQuery, store: &str, key: &[u8], app_hash: &[u8]) -> bool {
+    let spec = tenure_store::proof::ics23_spec();
+    let ops = &response.proof_ops.as_ref().unwrap().ops;
     assert_eq!(
         (ops.len(), ops[0].key.as_slice(), ops[1].key.as_slice()),
-        (2, key.as_slice(), b"auth".as_slice())
+        (2, key, store.as_bytes())
     );
-    let proof = chain.store.latest().prove("auth", &key).unwrap();
+    assert!(ops.iter().all(|op| op.r#type == "ics23:jmt"));
+    let [inner, outer] = [0, 1].map(|i| CommitmentProof::decode(ops[i].data.as_slice()).unwrap());
+    let root = calculate_existence_root_of(&inner);
+    let absent = response.value.is_empty();
+    let in_store = match absent {
+        true => verify_non_membership::<HostFunctionsManager>(&inner, &spec, &root, key),
+        false => verify_membership::<HostFunctionsManager>(&inner, &spec, &root, key, &response.value),
+    };
+    let app_hash = app_hash.to_vec();
+    in_store && verify_membership::<HostFunctionsManager>(&outer, &spec, &app_hash, store.as_bytes(), &root)
+}
+
+/// The root that a proof leads to.
+fn calculate_existence_root_of(proof: &CommitmentProof) -> Vec<u8> {
+    let exist = match proof.proof.as_ref().unwrap() {
+        Proof::Exist(exist) => exist,
+        Proof::Nonexist(nonexist) => nonexist.left.as_ref().or(nonexist.right.as_ref()).unwrap(),
+        other => panic!("{other:?}"),
+    };
+    calculate_existence_root::<HostFunctionsManager>(exist).unwrap()
+}
+
+#[test]
+fn stored_records_come_with_proofs_that_the_ics23_crate_verifies() {
+    let (mut chain, world) = chain();
+    let mut hashes = vec![chain.app.committed().3];
+    let [alice, bob] = [&world.people[0], &world.people[1]];
+    for _ in 0..3 {
+        let tx = tx(&chain, alice, vec![send(alice, &bob.address, 10)]);
+        assert_eq!(chain.deliver(tx).code, 0);
+        hashes.push(chain.app.committed().3);
+    }
+    let key = [b"a".as_slice(), alice.address.as_bytes()].concat();
+    let plain = ask(&chain, "/store/auth/key", key.clone(), 0, false);
+    assert!(!plain.value.is_empty() && plain.proof_ops.is_none() && plain.key == key);
+    let mut values = std::collections::BTreeSet::new();
+    for height in 1..=4_i64 {
+        let response = ask(&chain, "/store/auth/key", key.clone(), height, true);
+        assert_eq!(
+            response.height, height,
+            "the app hash is in the header of the next height"
+        );
+        values.insert(response.value.clone());
+        for (i, hash) in hashes.iter().enumerate() {
+            assert_eq!(proven(&response, "auth", &key, hash), i as i64 + 1 == height);
+        }
+        let absent = ask(&chain, "store/auth/key", b"a-nobody".to_vec(), height, true);
+        assert!(absent.value.is_empty());
+        assert!(proven(&absent, "auth", b"a-nobody", &hashes[height as usize - 1]));
+        let mut lie = response;
+        lie.value = vec![1].into();
+        assert!(!proven(&lie, "auth", &key, &hashes[height as usize - 1]));
+    }
+    assert_eq!(values.len(), 4, "each height answers from its own state");
+    assert_eq!(ask(&chain, "/store/auth/key", key.clone(), 0, true).height, 4);
+}
+
+#[test]
+fn store_queries_that_cannot_be_answered_say_why() {
+    let (chain, _) = chain();
+    let coded = |path: &str, data: &[u8], prove| {
+        let response = ask(&chain, path, data.to_vec(), 0, prove);
+        assert!(response.value.is_empty() && response.proof_ops.is_none() && !response.log.is_empty());
+        (response.codespace, response.code)
+    };
+    let sdk_code = |code: u32| ("sdk".to_owned(), code);
+    assert_eq!(coded("/store/nothing/key", b"k", false), sdk_code(sdk::UNKNOWN_REQUEST));
+    assert_eq!(coded("/store/nothing/key", b"k", true), sdk_code(sdk::UNKNOWN_REQUEST));
+    assert_eq!(coded("/store/auth/key", b"", true), sdk_code(sdk::INVALID_REQUEST));
     assert_eq!(
-        (&ops[0].data, &ops[1].data),
-        (&proof.inner.encode_to_vec(), &proof.outer.encode_to_vec())
+        coded("/store/auth/subspace", b"a", false),
+        sdk_code(sdk::UNKNOWN_REQUEST)
     );
-    proof.verify(&chain.app.committed().3, "auth", &key).unwrap();
-    let absent = ask(&chain, "store/auth/key", b"a-nobody".to_vec(), 0, true);
-    assert!(absent.value.is_empty() && absent.proof_ops.is_some());
-    assert_ne!(ask(&chain, "/store/nothing/key", key, 0, false).code, 0);
+    assert_eq!(coded("/nothing", b"", false), sdk_code(sdk::UNKNOWN_REQUEST));
+    assert_eq!(coded("", b"", false), sdk_code(sdk::UNKNOWN_REQUEST));
 }
 
 #[test]

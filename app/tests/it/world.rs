@@ -20,6 +20,7 @@ use tenure_proto::{
             v1beta1::{mode_info, AuthInfo, Fee, ModeInfo, SignerInfo, TxBody, TxRaw},
         },
     },
+    tenure::provider::v1::MsgAttest,
     Any,
 };
 use tenure_types::{Address, Coin};
@@ -132,6 +133,28 @@ impl Draft {
         }
     }
 
+    /// Makes it a free attestation, if its messages are those of one.
+    pub(crate) fn make_free(&mut self) -> bool {
+        let attest = self
+            .body
+            .messages
+            .last()
+            .filter(|any| any.type_url.ends_with(".MsgAttest"));
+        let reports = self
+            .body
+            .messages
+            .iter()
+            .filter(|any| any.type_url.ends_with(".MsgReportDown"));
+        let only = reports.count() + 1 == self.body.messages.len() && self.auth_info.signer_infos.len() == 1;
+        let Some(attest) = attest.filter(|_| only) else {
+            return false;
+        };
+        let attest = MsgAttest::decode(attest.value.as_slice()).unwrap();
+        self.auth_info.signer_infos[0].sequence = attest.epochs.last().map_or(0, |epoch| epoch.epoch);
+        self.fee().amount.clear();
+        true
+    }
+
     pub(crate) fn fee(&mut self) -> &mut Fee {
         self.auth_info.fee.as_mut().unwrap()
     }
@@ -201,7 +224,7 @@ pub(crate) const ACTIONS: &[(u32, Make)] = &[
     (8, World::post_bid),
     (1, World::cancel_bid),
     (10, World::claim),
-    (1, World::withdraw_claim),
+    (6, World::withdraw_claim),
     (10, World::lease_ready),
     (8, World::attest),
     (1, World::report_down),
@@ -209,6 +232,7 @@ pub(crate) const ACTIONS: &[(u32, Make)] = &[
     (2, World::finish_lease),
     (1, World::pause_lease),
     (2, World::resume_lease),
+    (1, World::set_auto_top_up),
     (1, World::amend_lease),
     (2, World::deposit),
     (1, World::withdraw_deposit),
@@ -315,9 +339,13 @@ impl World {
                     (&self.people[*i], number, sequence)
                 })
                 .collect();
-            let draft = Draft::new(messages, &infos);
+            let mut draft = Draft::new(messages, &infos);
             let people: Vec<Person> = signers.iter().map(|i| self.people[*i].clone()).collect();
             let people: Vec<&Person> = people.iter().collect();
+            if self.rng.gen() && draft.make_free() {
+                txs.push(draft.bytes(&people));
+                continue;
+            }
             if self.rng.gen_ratio(1, 5) {
                 txs.push(self.spoilt(draft, &people));
                 continue;

@@ -3,9 +3,11 @@
 use anyhow::{ensure, Result};
 use clap::Args;
 use tendermint::Time;
+use tenure_types::Coins;
 
 use super::*;
-use crate::config::Env;
+use crate::config::{ApiConfig, Env, FaucetConfig};
+use crate::engine::EngineKind;
 
 /// What a faucet begins with: a billion TEN.
 const FAUCET_UNITS: u128 = 1_000_000_000_000_000;
@@ -24,6 +26,9 @@ pub(super) struct DevnetArgs {
     /// The chain's id, if the home is made now
     #[arg(long, default_value = "tenure-local-1")]
     chain_id: String,
+    /// What makes the blocks [default: what made those of this home; solo for a fresh one]
+    #[arg(long, value_enum)]
+    engine: Option<EngineKind>,
     /// Take free ports in place of busy ones; run.json in the home tells which
     #[arg(long)]
     auto_ports: bool,
@@ -35,10 +40,10 @@ pub(super) fn run(home: &Home, env: &Env, args: DevnetArgs) -> Result<()> {
     let accounts = args
         .accounts
         .iter()
-        .map(|text| genesis::parse_account(text))
+        .map(|text| genesis_file::parse_account(text))
         .collect::<Result<Vec<_>>>()?;
     if home.is_initialised() {
-        let document = genesis::read(&home.genesis())?;
+        let document = genesis_file::read(&home.genesis())?;
         for (address, _) in &accounts {
             let balances = document.pointer("/app_state/bank/balances").and_then(|b| b.as_array());
             let there = balances.is_some_and(|b| b.iter().any(|e| e["address"] == address.to_string().as_str()));
@@ -57,17 +62,38 @@ pub(super) fn run(home: &Home, env: &Env, args: DevnetArgs) -> Result<()> {
         lock,
         env,
         StartOptions {
+            engine: args.engine,
             auto_ports: args.auto_ports,
-            force: false,
+            ..StartOptions::default()
         },
     )
 }
 
-fn make(home: &Home, args: &DevnetArgs, accounts: Vec<(tenure_types::Address, tenure_types::Coins)>) -> Result<()> {
-    let mut config = AppConfig::default();
-    config.faucet.enabled = true;
-    config.faucet.amount = Coin::base(DRIP_UNITS);
-    config.faucet.interval = Span::ms(10_000);
+/// The settings of a faucet for development.
+pub(super) fn faucet() -> FaucetConfig {
+    FaucetConfig {
+        enabled: true,
+        amount: Coin::base(DRIP_UNITS),
+        interval: Span::ms(10_000),
+        ..FaucetConfig::default()
+    }
+}
+
+/// What it begins with.
+pub(super) fn faucet_funds() -> Coins {
+    Coin::base(FAUCET_UNITS).into()
+}
+
+fn make(home: &Home, args: &DevnetArgs, accounts: Vec<(tenure_types::Address, Coins)>) -> Result<()> {
+    let mut config = AppConfig {
+        faucet: faucet(),
+        // Wallets and explorers want it; it listens on loopback.
+        api: ApiConfig {
+            enable: true,
+            ..ApiConfig::default()
+        },
+        ..AppConfig::default()
+    };
     if args.fast {
         config.solo.block_interval = Span::ms(250);
         config.solo.min_block_gap = Span::ms(50);
@@ -78,7 +104,7 @@ fn make(home: &Home, args: &DevnetArgs, accounts: Vec<(tenure_types::Address, te
         genesis_time: Time::now(),
         profile: if args.fast { Profile::Fast } else { Profile::Normal },
         accounts,
-        faucet: Some(Coin::base(FAUCET_UNITS).into()),
+        faucet: Some(faucet_funds()),
         config,
     };
     let made = init(home, new)?;

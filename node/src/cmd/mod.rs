@@ -1,34 +1,75 @@
 //! The commands. Names and output follow `simd` where it has them, so that habits and scripts work.
 
+mod comet;
+mod debug;
 mod devnet;
+mod doctor;
+mod genesis;
 mod inspect;
+mod keyring;
+mod keys;
+mod make_home;
 mod operate;
+mod query;
+mod reflect;
+mod rpc;
+mod settings;
+mod snapshots;
+mod start;
+mod testnet;
+mod tx;
+mod upgrade;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory, Parser, Subcommand};
 use tendermint::Time;
 use tenure_types::Coin;
 
 use crate::application::Profile;
+use crate::client_config::{ClientConfig, Output};
 use crate::config::{process_env, AppConfig, Span};
 use crate::home::Home;
 use crate::init::{init, NewHome};
 use crate::logs::LogFormat;
 use crate::node::StartOptions;
-use crate::{genesis, logs, node};
+use crate::{genesis as genesis_file, logs, node};
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 done or stopped cleanly, 1 failed, 2 wrong usage, 3 a stop that hung, 134 aborted because the state cannot be trusted.
+Settings: <home>/config; any key of app.toml can be set by TENURED_<SECTION>_<KEY>.";
 
 /// The Tenure node: one process that holds a chain.
 #[derive(Parser)]
-#[command(name = "tenured", version, propagate_version = false, arg_required_else_help = true)]
+#[command(
+    name = "tenured",
+    version,
+    propagate_version = false,
+    arg_required_else_help = true,
+    disable_help_subcommand = true,
+    after_help = EXIT_CODES
+)]
 struct Cli {
     /// Directory of configuration, keys and data [default: ~/.tenured]
-    #[arg(long, global = true, env = "TENURED_HOME", value_name = "DIR")]
+    #[arg(
+        long,
+        global = true,
+        env = "TENURED_HOME",
+        hide_env_values = true,
+        value_name = "DIR"
+    )]
     home: Option<PathBuf>,
     /// How log lines look; RUST_LOG chooses what is logged
-    #[arg(long, global = true, value_enum, default_value_t, env = "TENURED_LOG_FORMAT")]
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value_t,
+        env = "TENURED_LOG_FORMAT",
+        hide_env_values = true
+    )]
     log_format: LogFormat,
     #[command(subcommand)]
     command: Command,
@@ -37,129 +78,121 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Make a home: configuration, keys and a genesis with this node as the only validator
-    Init(InitArgs),
+    Init(make_home::InitArgs),
     /// Change and check the genesis
     #[command(subcommand)]
-    Genesis(GenesisCommand),
+    Genesis(genesis::GenesisCommand),
     /// Run the node
-    Start(StartArgs),
+    Start(start::StartArgs),
     /// Run a development chain, making its home first if there is none: faucet, own accounts, fast blocks
     Devnet(devnet::DevnetArgs),
+    /// Make the homes of a network of several validators
+    #[command(subcommand)]
+    Testnet(testnet::TestnetCommand),
+    /// Make, list and carry account keys
+    Keys(keys::KeysArgs),
+    /// Ask the chain: every query it has
+    #[command(
+        visible_alias = "q",
+        after_help = "\
+Values are the request's fields in their order, or flags.
+
+Examples:
+  tenured query bank balances tenure1...
+  tenured query market leases --page-limit 5 -o json
+  tenured query auth account tenure1... --node tcp://10.0.0.7:26657"
+    )]
+    Query(query::QueryArgs),
+    /// Sign and send a message: every one the chain has
+    Tx(Box<tx::TxArgs>),
     /// Ask the running node for its status
+    #[command(after_help = "Examples:\n  tenured status\n  tenured status | jq -r .sync_info.latest_block_height")]
     Status {
         /// The node's JSON-RPC address [default: the running node's, else the configured one]
-        #[arg(long, value_name = "ADDR")]
+        #[arg(short, long, value_name = "ADDR")]
         node: Option<String>,
+        /// What is printed
+        #[arg(short, long, value_enum, default_value = "json")]
+        output: Output,
     },
     /// Keys and data of the consensus engine
     #[command(subcommand, visible_aliases = ["cometbft", "tendermint"])]
-    Comet(CometCommand),
-    /// Take back the last blocks of the application's state
-    Rollback {
-        /// How many
-        #[arg(long, default_value_t = 1)]
-        blocks: u64,
+    Comet(comet::CometCommand),
+    /// Look at and change the settings files
+    #[command(subcommand)]
+    Config(settings::ConfigCommand),
+    /// Take back the last blocks of the state of a stopped node
+    Rollback(operate::RollbackArgs),
+    /// Write a genesis that continues the chain of a stopped node
+    Export(operate::ExportArgs),
+    /// Show addresses, keys and bytes in their other forms
+    #[command(subcommand)]
+    Debug(debug::DebugCommand),
+    /// Check that this binary can take the home over: for Cosmovisor
+    #[command(after_help = "\
+Exit codes as Cosmovisor reads them: 0 go on, 30 give the upgrade up, 31 try again (the old process still has the home).")]
+    PreUpgrade,
+    /// Take, carry and restore snapshots of the state
+    #[command(subcommand)]
+    Snapshots(snapshots::SnapshotsCommand),
+    /// Look for what is wrong with this node, and say what to type
+    Doctor(doctor::DoctorArgs),
+    /// Print completions for a shell
+    #[command(after_help = "\
+Examples:
+  tenured completions bash > /etc/bash_completion.d/tenured
+  tenured completions zsh > ~/.zfunc/_tenured
+  tenured completions fish > ~/.config/fish/completions/tenured.fish")]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
     },
-    /// Print a genesis that continues the chain from its last committed block
-    Export,
     /// Print what this binary is
+    #[command(after_help = "Examples:\n  tenured version\n  tenured version --long -o json")]
     Version {
-        /// Everything
+        /// Everything, with the libraries it was built with
         #[arg(long)]
         long: bool,
-        /// How
+        /// What is printed
         #[arg(short, long, value_enum, default_value_t)]
         output: Output,
     },
-}
-
-#[derive(Clone, Copy, Default, ValueEnum)]
-enum Output {
-    /// Lines.
-    #[default]
-    Text,
-    /// JSON.
-    Json,
-}
-
-#[derive(Args)]
-struct InitArgs {
-    /// A name for this node
-    moniker: String,
-    /// The chain's id, for example tenure-local-1
-    #[arg(long)]
-    chain_id: String,
-    /// Parameters with short times, for demonstrations and tests
-    #[arg(long)]
-    fast: bool,
-    /// An account with money from the beginning; may be repeated
-    #[arg(long = "account", value_name = "ADDRESS=COINS")]
-    accounts: Vec<String>,
-    /// Time of the first block, RFC 3339 [default: now]
-    #[arg(long, value_name = "TIME")]
-    genesis_time: Option<String>,
-}
-
-#[derive(Subcommand)]
-enum GenesisCommand {
-    /// Give an account money from the beginning
+    /// simd's old name of `genesis add-genesis-account`
+    #[command(hide = true)]
     AddGenesisAccount {
-        /// The account
+        /// The account: an address, or the name of a key
         address: String,
-        /// For example 100ten or 5000uten,7abc
+        /// For example 100ten
         coins: String,
+        #[command(flatten)]
+        keyring: keyring::KeyringArgs,
     },
-    /// Check the genesis as a start would
-    Validate {
+    /// simd's old name of `genesis gentx`
+    #[command(hide = true)]
+    Gentx(Box<genesis::GentxArgs>),
+    /// simd's old name of `genesis collect-gentxs`
+    #[command(hide = true)]
+    CollectGentxs {
+        /// Where they are
+        #[arg(long)]
+        gentx_dir: Option<PathBuf>,
+    },
+    /// simd's old name of `genesis validate`
+    #[command(hide = true)]
+    ValidateGenesis {
         /// Another file than the home's
         file: Option<PathBuf>,
     },
-}
-
-#[derive(Subcommand)]
-enum CometCommand {
-    /// Print the node's id
-    ShowNodeId,
-    /// Print the validator's public key
-    ShowValidator,
-    /// Print the validator's address
-    ShowAddress,
-    /// Remove all blocks and all state, keep configuration and keys. The key forgets what it signed
-    UnsafeResetAll,
-}
-
-/// Engines that this binary has.
-#[derive(Clone, Copy, Default, ValueEnum)]
-enum Engine {
-    /// Embedded; one validator, not Byzantine fault tolerant.
-    #[default]
-    Solo,
-}
-
-#[derive(Args)]
-struct StartArgs {
-    /// What makes the blocks
-    #[arg(long, value_enum, default_value_t)]
-    engine: Engine,
-    /// Take free ports in place of busy ones; run.json in the home tells which
-    #[arg(long)]
-    auto_ports: bool,
-    /// Let the solo engine run a chain id that looks like a main network's
-    #[arg(long)]
-    force: bool,
 }
 
 /// Runs the command of this process's arguments. Exit codes: 0 done or stopped cleanly, 1 failed, 2 wrong usage, 3 a stop that hung.
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
     let outcome = logs::init(cli.log_format).and_then(|()| dispatch(cli));
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("Error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    outcome.unwrap_or_else(|error| {
+        eprintln!("Error: {error:#}");
+        ExitCode::FAILURE
+    })
 }
 
 fn home(given: Option<PathBuf>) -> Result<Home> {
@@ -172,87 +205,63 @@ fn home(given: Option<PathBuf>) -> Result<Home> {
     ))
 }
 
-fn dispatch(cli: Cli) -> Result<()> {
+fn dispatch(cli: Cli) -> Result<ExitCode> {
     let home = home(cli.home)?;
     let env = process_env();
+    // Read where it is needed: a damaged client.toml must not keep a node from starting.
+    let client = || ClientConfig::load(&home, &env);
     match cli.command {
-        Command::Init(args) => make_home(&home, args),
-        Command::Genesis(GenesisCommand::AddGenesisAccount { address, coins }) => {
-            operate::add_genesis_account(&home, &env, &address, &coins)
-        }
-        Command::Genesis(GenesisCommand::Validate { file }) => {
-            let path = match file {
-                Some(file) => file,
-                None => {
-                    home.require_initialised()?;
-                    home.genesis()
-                }
-            };
-            let bytes = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-            genesis::validate(&bytes).with_context(|| path.display().to_string())?;
-            println!("{} is valid", path.display());
-            Ok(())
-        }
-        Command::Start(StartArgs {
-            engine: Engine::Solo,
-            auto_ports,
-            force,
-        }) => {
-            home.require_initialised()?;
-            node::start(&home, home.lock()?, &env, StartOptions { auto_ports, force })
-        }
+        Command::Init(args) => make_home::run(&home, &env, args),
+        Command::Genesis(command) => genesis::run(&home, &env, &client()?, command),
+        Command::AddGenesisAccount {
+            address,
+            coins,
+            keyring,
+        } => genesis::add_account(&home, &env, &client()?, &keyring, &address, &coins),
+        Command::Gentx(args) => genesis::gentx(&home, &client()?, *args),
+        Command::CollectGentxs { gentx_dir } => genesis::collect_gentxs(&home, &env, gentx_dir),
+        Command::ValidateGenesis { file } => genesis::validate(&home, file),
+        Command::Start(args) => start::run(&home, &env, args),
         Command::Devnet(args) => devnet::run(&home, &env, args),
-        Command::Status { node } => inspect::status(&home, &env, node.as_deref()),
-        Command::Comet(CometCommand::ShowNodeId) => inspect::show_node_id(&home),
-        Command::Comet(CometCommand::ShowValidator) => inspect::show_validator(&home),
-        Command::Comet(CometCommand::ShowAddress) => inspect::show_address(&home),
-        Command::Comet(CometCommand::UnsafeResetAll) => operate::unsafe_reset_all(&home),
-        Command::Rollback { blocks } => operate::rollback(&home, &env, blocks),
-        Command::Export => operate::export(&home, &env),
-        Command::Version { long, output } => {
-            inspect::version(long, matches!(output, Output::Json));
+        Command::Testnet(testnet::TestnetCommand::InitFiles(args)) => testnet::init_files(&args),
+        Command::Keys(args) => keys::run(&home, &client()?, args),
+        Command::Query(args) => query::run(&home, &env, &client()?, args),
+        Command::Tx(args) => tx::run(&home, &client()?, *args),
+        Command::Status { node, output } => inspect::status(&home, &env, node.as_deref(), output),
+        Command::Comet(command) => comet::run(&home, command),
+        Command::Config(command) => settings::run(&home, command),
+        Command::Rollback(args) => operate::rollback(&home, &env, &args),
+        Command::Export(args) => operate::export(&home, &env, &args),
+        Command::Snapshots(command) => snapshots::run(&home, &env, command),
+        Command::Debug(command) => debug::run(command),
+        Command::Doctor(args) => return Ok(doctor::run(&home, &env, &args)),
+        Command::PreUpgrade => return Ok(upgrade::pre_upgrade(&home, &env)),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "tenured", &mut script);
+            out(String::from_utf8_lossy(&script).trim_end());
             Ok(())
         }
-    }
+        Command::Version { long, output } => {
+            inspect::version(long, output);
+            Ok(())
+        }
+    }?;
+    Ok(ExitCode::SUCCESS)
 }
 
-fn make_home(home: &Home, args: InitArgs) -> Result<()> {
-    let genesis_time = match args.genesis_time {
-        None => Time::now(),
-        Some(text) => Time::parse_from_rfc3339(&text).ok().with_context(|| {
+/// Prints a line of result. A reader that has gone away, as `head` does, is not a failure.
+fn out(line: impl std::fmt::Display) {
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
+
+/// A time given to a command; now if there is none.
+fn time(text: Option<&str>) -> Result<Time> {
+    match text {
+        None => Ok(Time::now()),
+        Some(text) => Time::parse_from_rfc3339(text).ok().with_context(|| {
             format!("--genesis-time {text:?} is not an RFC 3339 time, for example 2027-01-01T00:00:00Z")
-        })?,
-    };
-    let accounts = args
-        .accounts
-        .iter()
-        .map(|text| genesis::parse_account(text))
-        .collect::<Result<_>>()?;
-    let funded = !args.accounts.is_empty();
-    let made = init(
-        home,
-        NewHome {
-            moniker: args.moniker,
-            chain_id: args.chain_id.clone(),
-            genesis_time,
-            profile: if args.fast { Profile::Fast } else { Profile::Normal },
-            accounts,
-            faucet: None,
-            config: AppConfig::default(),
-        },
-    )?;
-    let root = home.root().display();
-    println!(
-        "Made {root} for chain {}: node id {}, validator {}.",
-        args.chain_id, made.node_id, made.validator
-    );
-    if funded {
-        println!("Next: run the node with `tenured start --home {root}`.");
-    } else {
-        println!(
-            "Next: give somebody money with `tenured genesis add-genesis-account <address> 1000ten --home {root}`,"
-        );
-        println!("then run the node with `tenured start --home {root}`.");
+        }),
     }
-    Ok(())
 }

@@ -84,10 +84,12 @@ fn the_environment_wins_and_is_checked_like_the_file() -> Result<()> {
     let set = env(&[("TENURED_RPC_LADDR", "tcp://127.0.0.1:9"), ("TENURED_MONIKER", "m")]);
     let config = CometConfig::parse("", &set)?;
     assert_eq!((config.rpc.port(), config.moniker.as_str()), (9, "m"));
+    let handed_on = [("moniker", "m"), ("rpc.laddr", "tcp://127.0.0.1:9")].map(|(k, v)| (k.to_owned(), v.to_owned()));
+    assert_eq!(config.overrides, handed_on);
     let odd = env(&[("TENURED_RPC_ADDR", "tcp://127.0.0.1:9")]);
     let error = CometConfig::parse("", &odd).expect_err("unknown").to_string();
     assert!(
-        error.contains("TENURED_RPC_ADDR:") && error.contains("TENURED_RPC_LADDR"),
+        error.contains("TENURED_RPC_ADDR:") && error.contains("laddr"),
         "{error}"
     );
     Ok(())
@@ -95,12 +97,20 @@ fn the_environment_wins_and_is_checked_like_the_file() -> Result<()> {
 
 #[test]
 fn cometbfts_other_keys_are_let_be_and_mistakes_are_not() -> Result<()> {
-    let text = "proxy_app = \"kvstore\"\nmoniker = \"a\"\n[rpc]\nladdr = \"tcp://0.0.0.0:1\"\nunsafe = false\n[p2p]\npex = true\n";
+    let text = "proxy_app = \"tcp://127.0.0.1:26658\"\nmoniker = \"a\"\n[rpc]\nladdr = \"tcp://0.0.0.0:1\"\nunsafe = false\n[p2p]\npex = true\n";
     assert_eq!(CometConfig::parse(text, &Env::new())?.rpc, "0.0.0.0:1".parse()?);
     for (text, words) in [
         ("monicker = \"a\"", vec!["monicker"]),
         ("[rpc]\nlisten = \"a\"", vec!["rpc.listen"]),
         ("[rpc]\nladdr = \"unix://x\"", vec!["rpc.laddr", "unix://x", "tcp://"]),
+        ("[consensus]\ntimeout_comit = \"1s\"", vec!["consensus.timeout_comit"]),
+        (
+            "proxy_app = \"kvstore\"",
+            vec!["proxy_app", "kvstore", "unix://data/app.sock"],
+        ),
+        ("proxy_app = \"unix://\"", vec!["proxy_app", "tcp://"]),
+        ("abci = \"grpc\"", vec!["abci", "grpc", "socket"]),
+        ("genesis_file = \"g.json\"", vec!["genesis_file", "config/genesis.json"]),
         ("[mempool]\nsize = 0", vec!["mempool.size", "is 0", "1000000"]),
         (
             "[mempool]\nmax_tx_bytes = -5",

@@ -16,12 +16,12 @@ use tenure_proto::cosmos::base::abci::v1beta1::TxResponse;
 use tenure_proto::cosmos::base::v1beta1 as base;
 use tenure_proto::tenure::chain::v1::{ParamsRequest, ParamsResponse};
 use tenure_proto::tenure::faucet::v1::{faucet_server, DripRequest, DripResponse};
-use tenure_solo::SoloClient;
 use tenure_types::{sdk, Address, Coin, BASE_DENOM};
 use tonic::{Request, Response, Status};
 
 use crate::account_key::AccountKey;
 use crate::chain::Chain;
+use crate::engine::Engine;
 use crate::grpc::status::status;
 use crate::grpc::tx::broadcast;
 use crate::grpc::workers::Workers;
@@ -98,7 +98,7 @@ pub struct Faucet(Arc<Inner>);
 struct Inner {
     key: AccountKey,
     chain: Arc<dyn Chain>,
-    engine: SoloClient,
+    engine: Arc<dyn Engine>,
     amount: Coin,
     waiting: Mutex<Waiting>,
     /// Held while a transfer is sent; `None` means that the chain must be asked.
@@ -113,7 +113,7 @@ impl Faucet {
         amount: Coin,
         interval: Duration,
         chain: Arc<dyn Chain>,
-        engine: SoloClient,
+        engine: Arc<dyn Engine>,
     ) -> anyhow::Result<Self> {
         let key = AccountKey::load(key_file)?;
         let waiting = Mutex::new(Waiting::new(interval, MAX_WAITING));
@@ -182,7 +182,7 @@ impl Inner {
             denom: BASE_DENOM.to_owned(),
             amount: fee.to_string(),
         };
-        let chain_id = &self.engine.genesis().chain_id;
+        let chain_id = self.engine.chain_id();
         Ok(self.key.sign_tx(
             chain_id,
             account.number,
@@ -202,7 +202,7 @@ impl Inner {
             None => self.committed_account()?,
         };
         *known = None;
-        let mut sent = broadcast(&self.engine, &self.signed(to, account)?)?;
+        let mut sent = broadcast(&*self.engine, &self.signed(to, account)?)?;
         for _ in 0..CORRECTIONS {
             account.sequence = if let Some(expected) = expected_sequence(&sent) {
                 expected
@@ -212,7 +212,7 @@ impl Inner {
             } else {
                 break;
             };
-            sent = broadcast(&self.engine, &self.signed(to, account)?)?;
+            sent = broadcast(&*self.engine, &self.signed(to, account)?)?;
         }
         if sent.code != 0 {
             return Err(Status::unavailable(format!(

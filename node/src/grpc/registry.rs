@@ -1,60 +1,122 @@
-//! One gRPC service for every query: `/pkg.Service/Method` is looked up in the application's registry, and request and answer
-//! travel as the bytes they are.
+//! One registry of queries: `/pkg.Service/Method`, encoded request to encoded response. The application's own queries and the node's
+//! ([`super::services`]) are rows of it; gRPC, REST and ABCI look up the same rows, so their answers are the same bytes.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::Response;
-use bytes::{Buf, BufMut, Bytes};
+use bytes::Bytes;
 use tonic::body::Body;
-use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::metadata::MetadataMap;
 use tonic::server::{Grpc, UnaryService};
 use tonic::Status;
 
-use crate::chain::Chain;
+use crate::chain::Answer;
+use crate::grpc::services::{Kind, Method, Sources, METHODS};
 use crate::grpc::status::status;
 use crate::grpc::workers::Workers;
 
-/// Metadata key of the height a query is about: asked for in requests, told in answers.
-pub const HEIGHT: &str = "x-cosmos-block-height";
+pub use tenure_rest::{BytesCodec, HEIGHT};
+
+/// Who answers a method.
+#[derive(Clone, Copy)]
+enum Owner {
+    Application,
+    Node(&'static Method),
+}
 
 /// See the module's documentation.
 #[derive(Clone)]
 pub struct Registry {
-    chain: Arc<dyn Chain>,
-    paths: Arc<BTreeSet<String>>,
-    workers: Workers,
-    limit: usize,
+    sources: Sources,
+    methods: Arc<BTreeMap<String, Owner>>,
 }
 
 impl Registry {
-    /// Serves `paths` of `chain`; messages of either direction are at most `limit` bytes.
-    pub fn new(chain: Arc<dyn Chain>, paths: &[String], workers: Workers, limit: usize) -> Self {
-        Self {
-            chain,
-            paths: Arc::new(paths.iter().cloned().collect()),
-            workers,
-            limit,
+    /// The application's queries and the node's.
+    pub fn new(sources: Sources) -> Self {
+        let own = METHODS.iter().map(|m| (m.path.to_owned(), Owner::Node(m)));
+        let application = sources
+            .chain
+            .query_paths()
+            .into_iter()
+            .map(|path| (path, Owner::Application));
+        let methods = Arc::new(own.chain(application).collect());
+        Self { sources, methods }
+    }
+
+    /// Every method, `/package.Service/Method`, in order.
+    pub fn paths(&self) -> impl Iterator<Item = &str> {
+        self.methods.keys().map(String::as_str)
+    }
+
+    /// Answers a method; may block. `height` asks for the state after that height, where the method reads state; `None` is the latest.
+    /// Status: the method is unknown (UNIMPLEMENTED), or whatever it says.
+    pub fn answer(&self, path: &str, request: &[u8], height: Option<u64>) -> Result<Answer, Status> {
+        match self.methods.get(path) {
+            Some(Owner::Application) => self.sources.chain.query(path, request, height).map_err(|e| status(&e)),
+            Some(Owner::Node(method)) => {
+                let value = (method.answer)(&self.sources, request)?;
+                let head = self.sources.engine.head().map_or(0, |head| head.height);
+                Ok(Answer {
+                    value,
+                    height: u64::try_from(head).unwrap_or_default(),
+                })
+            }
+            None => Err(unknown(path)),
         }
     }
 
+    /// What a method waits for; `None` if there is no such method.
+    pub fn kind(&self, path: &str) -> Option<Kind> {
+        self.methods.get(path).map(|owner| match owner {
+            Owner::Application => Kind::Read,
+            Owner::Node(method) => method.kind,
+        })
+    }
+}
+
+fn unknown(path: &str) -> Status {
+    let shown: String = path.chars().take(200).collect();
+    Status::unimplemented(format!("unknown method {shown}"))
+}
+
+/// The registry as one gRPC service for all methods: request and answer travel as the bytes they are.
+#[derive(Clone)]
+pub struct Dispatch {
+    /// The methods.
+    pub registry: Registry,
+    /// Who runs those that read.
+    pub readers: Workers,
+    /// Who runs those that send: these wait for `Commit`, and reading must not wait behind them.
+    pub senders: Workers,
+    /// Longest message of either direction, bytes.
+    pub limit: usize,
+}
+
+impl Dispatch {
     /// A router that answers every path; unknown ones with UNIMPLEMENTED.
     pub fn into_router(self) -> axum::Router {
         axum::Router::new().fallback(dispatch).with_state(self)
     }
 }
 
-async fn dispatch(State(registry): State<Registry>, request: http::Request<axum::body::Body>) -> Response<Body> {
+async fn dispatch(State(dispatch): State<Dispatch>, request: http::Request<axum::body::Body>) -> Response<Body> {
     let path = request.uri().path().to_owned();
-    if !registry.paths.contains(&path) {
-        let shown: String = path.chars().take(200).collect();
-        return Status::unimplemented(format!("unknown method {shown}")).into_http();
-    }
-    let limit = registry.limit;
+    let workers = match dispatch.registry.kind(&path) {
+        Some(Kind::Read) => dispatch.readers,
+        Some(Kind::Send) => dispatch.senders,
+        None => return unknown(&path).into_http(),
+    };
+    let limit = dispatch.limit;
     let mut grpc = Grpc::new(BytesCodec).apply_max_message_size_config(Some(limit), Some(limit));
-    grpc.unary(Query { registry, path }, request.map(Body::new)).await
+    let call = Call {
+        registry: dispatch.registry,
+        workers,
+        path,
+    };
+    grpc.unary(call, request.map(Body::new)).await
 }
 
 /// The height asked for; 0 and nothing mean the latest. Status: it is not a number.
@@ -72,67 +134,25 @@ fn height(metadata: &MetadataMap) -> Result<Option<u64>, Status> {
     }
 }
 
-struct Query {
+struct Call {
     registry: Registry,
+    workers: Workers,
     path: String,
 }
 
-impl UnaryService<Bytes> for Query {
+impl UnaryService<Bytes> for Call {
     type Response = Bytes;
     type Future = std::pin::Pin<Box<dyn std::future::Future<Output = Result<tonic::Response<Bytes>, Status>> + Send>>;
 
     fn call(&mut self, request: tonic::Request<Bytes>) -> Self::Future {
-        let (registry, path) = (self.registry.clone(), self.path.clone());
+        let (registry, workers, path) = (self.registry.clone(), self.workers.clone(), self.path.clone());
         Box::pin(async move {
             let height = height(request.metadata())?;
             let bytes = request.into_inner();
-            let chain = registry.chain;
-            let answer = registry
-                .workers
-                .run(move || chain.query(&path, &bytes, height))
-                .await?
-                .map_err(|e| status(&e))?;
+            let answer = workers.run(move || registry.answer(&path, &bytes, height)).await??;
             let mut response = tonic::Response::new(Bytes::from(answer.value));
             response.metadata_mut().insert(HEIGHT, answer.height.into());
             Ok(response)
         })
-    }
-}
-
-/// Messages as bytes.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct BytesCodec;
-
-impl Codec for BytesCodec {
-    type Encode = Bytes;
-    type Decode = Bytes;
-    type Encoder = Self;
-    type Decoder = Self;
-
-    fn encoder(&mut self) -> Self {
-        Self
-    }
-
-    fn decoder(&mut self) -> Self {
-        Self
-    }
-}
-
-impl Encoder for BytesCodec {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn encode(&mut self, item: Bytes, buf: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        buf.put(item);
-        Ok(())
-    }
-}
-
-impl Decoder for BytesCodec {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn decode(&mut self, buf: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
-        Ok(Some(buf.copy_to_bytes(buf.remaining())))
     }
 }

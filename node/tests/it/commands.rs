@@ -53,8 +53,8 @@ fn mistakes_are_answered_with_what_to_type() -> Result<()> {
     let home = dir.path().join("home");
     let (ok, _, err) = finish(tenured(&home).arg("start"))?;
     assert!(!ok && err.contains("tenured init"), "{err}");
-    let (ok, _, err) = finish(tenured(&home).args(["start", "--engine", "comet"]))?;
-    assert!(!ok && err.contains("possible values: solo"), "{err}");
+    let (ok, _, err) = finish(tenured(&home).args(["start", "--engine", "none"]))?;
+    assert!(!ok && err.contains("possible values: solo, comet, external"), "{err}");
     let (ok, _, err) = finish(tenured(&home).args(["init", "me", "--chain-id", "a b"]))?;
     assert!(!ok && err.contains("chain id"), "{err}");
     assert!(!home.exists(), "a refused init leaves nothing");
@@ -179,7 +179,7 @@ async fn a_devnet_lives_stops_rolls_back_and_goes_on() -> Result<()> {
     let (ok, out, err) = finish(tenured(&home).args(["rollback", "--blocks", "5"]))?;
     ensure!(ok, "{err}");
     assert!(
-        out.contains(&format!("height {} again", next - 6)) && out.contains("replays"),
+        out.contains(&format!("height {} and hash", next - 6)) && out.contains("replays"),
         "{out}"
     );
     let (ok, _, err) = finish(tenured(&home).args(["rollback", "--blocks", "5000"]))?;

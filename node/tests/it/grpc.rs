@@ -2,6 +2,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
+use tendermint_proto::v0_38::abci::{RequestQuery, ResponseQuery};
 use tenure_node::chain::{Answer, Chain};
 use tenure_node::config::{GrpcConfig, Span};
 use tenure_node::grpc::registry::{BytesCodec, HEIGHT};
@@ -150,6 +151,10 @@ impl Chain for Misbehaving {
             value: vec![1, 2, 3],
             height: 1,
         })
+    }
+
+    fn abci_query(&self, _: RequestQuery) -> ResponseQuery {
+        ResponseQuery::default()
     }
 
     fn query_paths(&self) -> Vec<String> {

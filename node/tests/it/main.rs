@@ -1,11 +1,18 @@
 //! The node from outside: its gRPC over a real engine and application, and the real process under kills, full disks and busy ports.
 #![allow(missing_docs, unreachable_pub, clippy::disallowed_methods, reason = "tests")]
 
+mod clients;
 mod commands;
 mod crash;
+mod engine;
+mod faces;
 mod faucet;
 mod grpc;
 mod health;
+mod operator;
+mod shapes;
+mod stream;
 mod support;
 mod testnet;
 mod tx;
+mod wallets;

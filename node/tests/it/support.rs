@@ -13,8 +13,9 @@ use tempfile::TempDir;
 use tenure_node::account_key::AccountKey;
 use tenure_node::application::{self, Application, Profile};
 use tenure_node::chain::Chain;
-use tenure_node::config::{GrpcConfig, StoreConfig};
+use tenure_node::config::{ApiConfig, GrpcConfig, StoreConfig};
 use tenure_node::genesis::{self, NewGenesis};
+use tenure_node::grpc::abci::{LateRegistry, WithNodeQueries};
 use tenure_node::grpc::faucet::Faucet;
 use tenure_node::grpc::{serve, Services};
 use tenure_node::home::RunFile;
@@ -35,6 +36,9 @@ pub struct Net {
     pub faucet_key: AccountKey,
     pub engine: Option<SoloHandle>,
     pub address: SocketAddr,
+    pub api: SocketAddr,
+    pub rpc: SocketAddr,
+    pub registry: LateRegistry,
     stop: watch::Sender<bool>,
     _dir: TempDir,
 }
@@ -43,6 +47,8 @@ pub struct NetOptions {
     pub grpc: GrpcConfig,
     pub stall: Duration,
     pub faucet_interval: Duration,
+    /// Heights that the archive keeps.
+    pub keep_heights: Option<u64>,
     /// In place of the application's queries.
     pub chain: Option<Arc<dyn Chain>>,
 }
@@ -53,6 +59,7 @@ impl Default for NetOptions {
             grpc: GrpcConfig::default(),
             stall: Duration::ZERO,
             faucet_interval: Duration::from_secs(60),
+            keep_heights: None,
             chain: None,
         }
     }
@@ -74,7 +81,7 @@ impl Net {
         let coins: Coins = tenure_types::Coin::base(START).into();
         genesis::add_account(&mut document, &alice.address(), &coins)?;
         genesis::add_account(&mut document, &faucet_key.address(), &coins)?;
-        document["validators"] = serde_json::json!([genesis::validator(&key, "test")]);
+        document["validators"] = serde_json::json!([genesis::validator(&key.public_key(), "test", genesis::POWER)]);
         let genesis = Genesis::from_json(&genesis::bytes(&document))?;
 
         let application = Application::over(Arc::new(MemoryBackend::new()), &StoreConfig::default())?;
@@ -84,7 +91,12 @@ impl Net {
         solo.validator_key = path("key.json");
         solo.validator_state = path("state.json");
         solo.block_interval = Duration::ZERO;
-        let engine = tenure_solo::start(application.abci(), solo)?;
+        solo.archive.keep_heights = options.keep_heights;
+        let rpc_listener = TcpListener::bind("127.0.0.1:0")?;
+        let rpc = rpc_listener.local_addr()?;
+        solo.rpc_listener = Some(rpc_listener);
+        let abci = LateRegistry::default();
+        let engine = tenure_solo::start(WithNodeQueries::new(application.abci(), abci.clone()), solo)?;
         let real: Arc<dyn Chain> = Arc::new(application);
         let amount = tenure_types::Coin::base(1_000);
         let faucet = Faucet::open(
@@ -92,15 +104,21 @@ impl Net {
             amount,
             options.faucet_interval,
             real.clone(),
-            engine.client(),
+            Arc::new(engine.client()),
         )?;
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let address = listener.local_addr()?;
+        let api_listener = TcpListener::bind("127.0.0.1:0")?;
+        let api = api_listener.local_addr()?;
         let services = Services {
             chain: options.chain.unwrap_or(real),
-            engine: engine.client(),
+            engine: Arc::new(engine.client()),
             faucet: Some(faucet),
+            query_heights: u64::try_from(StoreConfig::default().query_heights)?,
+            abci: abci.clone(),
+            api: Some((api_listener, ApiConfig::default())),
             stall: options.stall,
+            metrics: None,
         };
         let (stop, stopping) = watch::channel(false);
         tokio::spawn(async move { serve(listener, &options.grpc, services, stopping).await });
@@ -109,6 +127,9 @@ impl Net {
             faucet_key,
             engine: Some(engine),
             address,
+            api,
+            rpc,
+            registry: abci,
             stop,
             _dir: dir,
         })
@@ -306,4 +327,39 @@ pub fn rpc(address: SocketAddr, path: &str) -> Result<Value> {
     let mut answer: Value = serde_json::from_str(body)?;
     ensure!(answer.get("result").is_some(), "{path}: {answer}");
     Ok(answer["result"].take())
+}
+
+/// An HTTP request on a connection of its own: status, headers as text, body.
+pub async fn http(
+    address: SocketAddr,
+    head: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> Result<(u16, String, Vec<u8>)> {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let mut request = format!(
+        "{head} HTTP/1.0\r\nhost: {address}\r\ncontent-length: {}\r\n",
+        body.len()
+    );
+    for (name, value) in headers {
+        request.push_str(&format!("{name}: {value}\r\n"));
+    }
+    request.push_str("\r\n");
+    let mut stream = tokio::net::TcpStream::connect(address).await?;
+    stream.write_all(request.as_bytes()).await?;
+    stream.write_all(body).await?;
+    let mut answer = Vec::new();
+    tokio::time::timeout(Duration::from_secs(20), stream.read_to_end(&mut answer)).await??;
+    let end = answer.windows(4).position(|w| w == b"\r\n\r\n").context("HTTP")?;
+    let head = String::from_utf8(answer[..end].to_vec())?.to_lowercase();
+    let status = head.split(' ').nth(1).context("status")?.parse()?;
+    Ok((status, head, answer[end + 4..].to_vec()))
+}
+
+/// A REST call: status and JSON.
+pub async fn rest(address: SocketAddr, head: &str, body: &str) -> Result<(u16, Value)> {
+    let (status, _, answer) = http(address, head, &[], body.as_bytes()).await?;
+    let json =
+        serde_json::from_slice(&answer).with_context(|| format!("{head}: {}", String::from_utf8_lossy(&answer)))?;
+    Ok((status, json))
 }

@@ -20,6 +20,8 @@ pub(crate) enum Kind {
     Hex,
     Text,
     Bool,
+    /// Anything; its method reads it.
+    Json,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -28,6 +30,7 @@ enum Arg {
     Bytes(Vec<u8>),
     Text(String),
     Bool(bool),
+    Json(Value),
 }
 
 /// Name and type of every argument of a method, in positional order.
@@ -59,6 +62,13 @@ impl Args {
         }
     }
 
+    pub(crate) fn json(&self, name: &str) -> &Value {
+        match self.0.get(name) {
+            Some(Arg::Json(v)) => v,
+            _ => &Value::Null,
+        }
+    }
+
     pub(crate) fn flag(&self, name: &str) -> bool {
         matches!(self.0.get(name), Some(Arg::Bool(true)))
     }
@@ -68,13 +78,18 @@ fn json_arg(kind: Kind, value: &Value) -> Result<Option<Arg>, String> {
     Ok(Some(match (kind, value) {
         (_, Value::Null) => return Ok(None),
         (Kind::Int, Value::String(s)) => Arg::Int(s.parse().map_err(|_| format!("{s:?} is not a 64-bit integer"))?),
-        (Kind::Int, other) => return Err(format!("invalid 64-bit integer encoding {other}, expected string")),
+        // The words are CometBFT's, which quotes the JSON.
+        (Kind::Int, other) => {
+            let text = other.to_string();
+            return Err(format!("invalid 64-bit integer encoding {text:?}, expected string"));
+        }
         (Kind::Bytes, Value::String(s)) => {
             Arg::Bytes(BASE64.decode(s).map_err(|e| format!("illegal base64 data: {e}"))?)
         }
         (Kind::Hex, Value::String(s)) => Arg::Bytes(hex::decode(s).map_err(|e| format!("encoding/hex: {e}"))?),
         (Kind::Text, Value::String(s)) => Arg::Text(s.clone()),
         (Kind::Bool, Value::Bool(b)) => Arg::Bool(*b),
+        (Kind::Json, any) => Arg::Json(any.clone()),
         (kind, other) => return Err(format!("cannot read {other} as {kind:?}")),
     }))
 }
@@ -132,7 +147,7 @@ fn query_arg(kind: Kind, text: &str) -> Result<Option<Arg>, String> {
             Kind::Text => String::from_utf8(value()?)
                 .map(|s| Some(Arg::Text(s)))
                 .map_err(|_| "hex text is not UTF-8".into()),
-            Kind::Int | Kind::Bool => Err(format!("got a hex string arg, but expected '{kind:?}'")),
+            Kind::Int | Kind::Bool | Kind::Json => Err(format!("got a hex string arg, but expected '{kind:?}'")),
         };
     }
     let digits = text.strip_prefix('-').unwrap_or(text);

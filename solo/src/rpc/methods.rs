@@ -3,13 +3,15 @@
 use super::args::{Args, Kind, Spec};
 use super::wire::Error;
 use super::{render, search};
-use crate::core::{BlockRecord, Life, SoloClient, TxRecord};
+use crate::core::{BlockRecord, Life, SoloClient};
 use crate::error::SoloError;
+use crate::evidence;
 use crate::{block, keys, merkle, params, replay, BLOCK_PROTOCOL, COMETBFT_VERSION, P2P_PROTOCOL};
 use serde_json::{json, Value};
 use std::time::Duration;
 use tendermint_proto::v0_38::abci::{ExecTxResult, RequestQuery};
-use Kind::{Bool, Bytes, Hex, Int, Text};
+use tenure_archive::TxRecord;
+use Kind::{Bool, Bytes, Hex, Int, Json, Text};
 
 /// How long `broadcast_tx_commit` waits for the block (CometBFT's `timeout_broadcast_tx_commit`).
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -73,6 +75,11 @@ pub(crate) const METHODS: &[Method] = &[
         name: "blockchain",
         args: &[("minHeight", Int), ("maxHeight", Int)],
         answer: blockchain,
+    },
+    Method {
+        name: "broadcast_evidence",
+        args: &[("evidence", Json)],
+        answer: broadcast_evidence,
     },
     Method {
         name: "broadcast_tx_async",
@@ -174,7 +181,9 @@ pub(crate) async fn call(client: SoloClient, method: &'static Method, args: Args
     blocking(move || (method.answer)(&client, &args)).await
 }
 
-async fn blocking<T: Send + 'static>(f: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
+pub(crate) async fn blocking<T: Send + 'static>(
+    f: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
     tokio::task::spawn_blocking(f).await.unwrap_or_else(|e| {
         tracing::error!(error = %e, "panic while answering an RPC call");
         Err(Error::internal("panic while answering; see the node's log"))
@@ -200,7 +209,7 @@ fn height_arg(client: &SoloClient, args: &Args, latest: i64) -> Result<i64, Erro
             "height {height} must be less than or equal to the current blockchain height {latest}"
         )));
     }
-    let base = client.genesis().initial_height;
+    let base = client.earliest_height().map_err(internal)?;
     if height < base {
         return Err(Error::internal(format!(
             "height {height} is not available, lowest height is {base}"
@@ -268,7 +277,8 @@ fn status(client: &SoloClient, _: &Args) -> Outcome {
     let node = &client.0.node;
     let key = client.validator_key();
     let [latest_hash, latest_app, latest_height, latest_time] = sync_side(client, client.latest_height())?;
-    let [first_hash, first_app, first_height, first_time] = sync_side(client, client.genesis().initial_height)?;
+    let [first_hash, first_app, first_height, first_time] =
+        sync_side(client, client.earliest_height().map_err(internal)?)?;
     let power = client
         .0
         .store
@@ -426,7 +436,7 @@ fn blockchain(client: &SoloClient, args: &Args) -> Outcome {
     let latest = client.latest_height();
     let max = if max == 0 { latest } else { max.min(latest) };
     let min = min
-        .max(client.genesis().initial_height)
+        .max(client.earliest_height().map_err(internal)?)
         .max(max.saturating_sub(MAX_METAS - 1));
     if min > max {
         return Err(Error::internal(format!(
@@ -515,6 +525,27 @@ fn broadcast_async(client: &SoloClient, args: &Args) -> Outcome {
     Ok(json!({"code": 0, "data": "", "log": "", "codespace": "", "hash": render::hex(&sent.hash)}))
 }
 
+fn broadcast_evidence(client: &SoloClient, args: &Args) -> Outcome {
+    let evidence = evidence::from_json(args.json("evidence")).map_err(Error::internal)?;
+    let hash = evidence::add(&client.0, &evidence).map_err(internal)?;
+    Ok(json!({"hash": render::base64(&hash.map_err(Error::internal)?)}))
+}
+
+/// The first copy of a transaction in heights `from..=to`.
+fn find_tx(client: &SoloClient, from: i64, to: i64, hash: &merkle::Hash32) -> Result<Option<TxRecord>, Error> {
+    for height in from..=to {
+        let record = client.archive().record(height).map_err(Error::internal)?;
+        let Some(record) = record else { continue };
+        let place = (0u32..)
+            .zip(&record.request.txs)
+            .find(|(_, tx)| merkle::sha256(tx) == *hash);
+        if let Some((index, _)) = place {
+            return Ok(record.tx(index));
+        }
+    }
+    Ok(None)
+}
+
 async fn broadcast_commit(client: SoloClient, tx: Vec<u8>) -> Outcome {
     let mut heads = client.heads();
     // Earlier copies of the transaction are not this one.
@@ -542,10 +573,7 @@ async fn broadcast_commit(client: SoloClient, tx: Vec<u8>) -> Outcome {
     let included = async {
         loop {
             let (reader, from, to) = (reader.clone(), seen + 1, reader.latest_height());
-            let find = move || match reader.0.store.tx_between(from, to, &hash).map_err(internal)? {
-                Some((height, index)) => reader.tx_at(height, index).map_err(internal),
-                None => Ok(None),
-            };
+            let find = move || find_tx(&reader, from, to, &hash);
             if let Some(record) = blocking(find).await? {
                 return Ok(record);
             }

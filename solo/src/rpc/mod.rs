@@ -1,14 +1,19 @@
-//! CometBFT v0.38's JSON-RPC over HTTP: POST (single and batch) on `/`, URI calls on `/<method>`.
+//! CometBFT v0.38's JSON-RPC over HTTP: POST (single and batch) on `/`, URI calls on `/<method>`, all of it and subscriptions on
+//! `/websocket`.
 //!
 //! [`wire`] speaks JSON-RPC, [`args`] decodes arguments with CometBFT's conventions, [`methods`] answers, [`render`] draws its
-//! JSON, [`listener`] bounds connections. Every application or store call runs on a blocking thread; a panic there is an internal error of that request only.
+//! JSON, [`ws`] serves websockets, [`events`] describes what they are told, [`listener`] bounds connections. Every application or store call runs on a blocking thread; a panic there is an internal error of that request only.
 
 mod args;
+mod events;
 mod listener;
 mod methods;
 mod render;
 mod search;
 mod wire;
+mod ws;
+
+pub(crate) use render::{base64, block_id, nullable, time};
 
 use crate::core::SoloClient;
 use crate::error::SoloError;
@@ -16,7 +21,7 @@ use axum::body::{to_bytes, Body};
 use axum::extract::{Path, Query, State};
 use axum::http::{header, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
-use axum::routing::any;
+use axum::routing::{any, get};
 use axum::Router;
 use serde_json::Value;
 use std::future::IntoFuture as _;
@@ -32,6 +37,16 @@ const MAX_BODY_BYTES: usize = 1_000_000;
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long requests under way may finish at stop.
 const DRAIN: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+pub(crate) const WS_PATIENCE: Duration = ws::PATIENCE;
+
+/// What handlers share.
+#[derive(Clone)]
+struct Rpc {
+    client: SoloClient,
+    clients: ws::Clients,
+}
 
 /// The RPC thread.
 pub(crate) struct Server {
@@ -92,9 +107,13 @@ fn router(client: SoloClient) -> Router {
     let cors = CorsLayer::new().allow_origin(Any).allow_methods(Any).allow_headers(Any);
     Router::new()
         .route("/", any(root))
+        .route("/websocket", get(ws::upgrade))
         .route("/{method}", any(uri_call))
         .layer(cors)
-        .with_state(client)
+        .with_state(Rpc {
+            client,
+            clients: ws::Clients::default(),
+        })
 }
 
 fn json(status: StatusCode, body: &Value) -> Response {
@@ -102,7 +121,7 @@ fn json(status: StatusCode, body: &Value) -> Response {
 }
 
 /// `/`: JSON-RPC if there is a body, else the list of methods for a person with a browser.
-async fn root(State(client): State<SoloClient>, body: Body) -> Response {
+async fn root(State(Rpc { client, .. }): State<Rpc>, body: Body) -> Response {
     let refuse = |why: String| {
         let e = wire::Error::invalid_request(format!("error reading request body: {why}"));
         json(StatusCode::BAD_REQUEST, &wire::failure(None, &e))
@@ -140,7 +159,7 @@ async fn root(State(client): State<SoloClient>, body: Body) -> Response {
 }
 
 /// `/<method>?name=value&…`.
-async fn uri_call(State(client): State<SoloClient>, Path(name): Path<String>, uri: Uri) -> Response {
+async fn uri_call(State(Rpc { client, .. }): State<Rpc>, Path(name): Path<String>, uri: Uri) -> Response {
     let id = Value::from(-1);
     let Some(method) = methods::find(&name) else {
         return (StatusCode::NOT_FOUND, "404 page not found\n").into_response();

@@ -26,7 +26,7 @@ pub(crate) fn base64(bytes: &[u8]) -> Value {
 }
 
 /// Bytes that Go holds as a nil slice when empty.
-fn nullable(bytes: &[u8]) -> Value {
+pub(crate) fn nullable(bytes: &[u8]) -> Value {
     if bytes.is_empty() {
         Value::Null
     } else {
@@ -39,7 +39,7 @@ fn int(n: impl ToString) -> Value {
 }
 
 /// A list that Go holds as a nil slice when empty.
-fn nullable_list(items: Vec<Value>) -> Value {
+pub(crate) fn nullable_list(items: Vec<Value>) -> Value {
     if items.is_empty() {
         Value::Null
     } else {
@@ -111,7 +111,7 @@ pub(crate) fn block(b: &Block) -> Value {
     json!({
         "header": header(&b.header.clone().unwrap_or_default()),
         "data": {"txs": txs},
-        "evidence": {"evidence": []},
+        "evidence": {"evidence": b.evidence.iter().flat_map(|e| &e.evidence).map(crate::evidence::to_json).collect::<Vec<_>>()},
         "last_commit": b.last_commit.as_ref().map(commit),
     })
 }
@@ -132,7 +132,7 @@ fn result_events(events: &[Event]) -> Vec<Value> {
 }
 
 /// Events of a block: empty fields are left out.
-fn block_events(events: &[Event]) -> Vec<Value> {
+pub(crate) fn block_events(events: &[Event]) -> Vec<Value> {
     events
         .iter()
         .map(|e| {
@@ -159,6 +159,63 @@ pub(crate) fn exec_result(r: &ExecTxResult) -> Value {
         "events": result_events(&r.events),
         "codespace": r.codespace,
     })
+}
+
+/// A result as an event carries it: what is empty is left out.
+pub(crate) fn compact_result(r: &ExecTxResult) -> Value {
+    let full = exec_result(r);
+    let empty = |v: &Value| match v {
+        Value::Null => true,
+        Value::Number(n) => n.as_u64() == Some(0),
+        Value::String(s) => s.is_empty() || s == "0",
+        Value::Array(items) => items.is_empty(),
+        _ => false,
+    };
+    let Value::Object(fields) = full else { return full };
+    // A log of "0" is a text and stays.
+    let kept = fields
+        .into_iter()
+        .filter(|(name, v)| !empty(v) || (v == "0" && !name.starts_with("gas")))
+        .map(|(name, v)| match name.as_str() {
+            "events" => (name, Value::Array(block_events(&r.events))),
+            _ => (name, v),
+        });
+    Value::Object(kept.collect())
+}
+
+/// The answer of `FinalizeBlock` as the event of a new block carries it.
+pub(crate) fn finalize_block(r: &ResponseFinalizeBlock) -> Value {
+    let mut out = Map::new();
+    if !r.events.is_empty() {
+        out.insert("events".into(), Value::Array(block_events(&r.events)));
+    }
+    if !r.tx_results.is_empty() {
+        out.insert(
+            "tx_results".into(),
+            Value::Array(r.tx_results.iter().map(exec_result).collect()),
+        );
+    }
+    out.insert(
+        "validator_updates".into(),
+        Value::Array(r.validator_updates.iter().map(validator_update).collect()),
+    );
+    if let Some(params) = &r.consensus_param_updates {
+        out.insert("consensus_param_updates".into(), params_update(params));
+    }
+    if !r.app_hash.is_empty() {
+        out.insert("app_hash".into(), base64(&r.app_hash));
+    }
+    Value::Object(out)
+}
+
+/// A validator as the event of an updated set carries it.
+pub(crate) fn updated_validator(u: &ValidatorUpdate) -> Value {
+    let key: Option<Hash32> = match u.pub_key.as_ref().and_then(|k| k.sum.as_ref()) {
+        Some(public_key::Sum::Ed25519(b)) => b.as_slice().try_into().ok(),
+        _ => None,
+    };
+    // The engine accepts no other keys.
+    key.map_or(Value::Null, |key| validator(&key, u.power))
 }
 
 pub(crate) fn check_result(r: &ResponseCheckTx) -> Value {

@@ -4,8 +4,8 @@ use super::args::Args;
 use super::methods::{block_result, page, per_page, tx_result, Outcome};
 use super::wire::Error;
 use crate::core::SoloClient;
-use crate::search::Page;
 use serde_json::{json, Value};
+use tenure_archive::Page;
 
 /// The page the arguments ask for; `newest_first` is what an empty `order_by` means. Whether the page exists is known only after
 /// the search: the caller checks it with [`page`].

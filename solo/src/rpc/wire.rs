@@ -48,6 +48,14 @@ impl Error {
         }
     }
 
+    pub(crate) fn server(data: impl Into<String>) -> Self {
+        Self {
+            code: -32000,
+            message: "Server error",
+            data: data.into(),
+        }
+    }
+
     pub(crate) fn internal(data: impl ToString) -> Self {
         Self {
             code: -32603,
@@ -90,6 +98,13 @@ fn call(value: &Value) -> Result<Call, String> {
         method: text("method")?,
         params: fields.get("params").cloned().unwrap_or(Value::Null),
     })
+}
+
+/// Parses a websocket message, which holds one call.
+pub(crate) fn parse_one(bytes: &[u8]) -> Result<Call, Error> {
+    let bad = |e: String| Error::parse(format!("error unmarshaling request: {e}"));
+    let value: Value = serde_json::from_slice(bytes).map_err(|e| bad(e.to_string()))?;
+    call(&value).map_err(bad)
 }
 
 /// Parses a body into calls; the error comes with its HTTP status.

@@ -1,7 +1,7 @@
 //! A key-value application with a disk that outlives it.
 //!
 //! Transactions are `key=value`; `!power=N` sets the validator's power, `!gas=N` the block gas limit, `!foreign=1` names another
-//! validator, `!panic=1` panics in FinalizeBlock, `!reject=1` makes ProcessProposal refuse, `!fail=N` fails when executed, and
+//! validator, `!age=N` the age of evidence, `!retain=N` what Commit retains, `!panic=1` panics in FinalizeBlock, `!reject=1` makes ProcessProposal refuse, `!fail=N` fails when executed, and
 //! `!short=1` loses a result. A key can be set once: `CheckTx` and recheck refuse a committed one.
 
 use parking_lot::Mutex;
@@ -12,11 +12,11 @@ use std::time::Duration;
 use tendermint_abci::Application;
 use tendermint_proto::v0_38::abci::response_process_proposal::ProposalStatus;
 use tendermint_proto::v0_38::abci::{
-    Event, EventAttribute, ExecTxResult, RequestCheckTx, RequestFinalizeBlock, RequestInfo, RequestInitChain,
-    RequestProcessProposal, RequestQuery, ResponseCheckTx, ResponseCommit, ResponseFinalizeBlock, ResponseInfo,
-    ResponseInitChain, ResponseProcessProposal, ResponseQuery, ValidatorUpdate,
+    Event, EventAttribute, ExecTxResult, Misbehavior, RequestCheckTx, RequestFinalizeBlock, RequestInfo,
+    RequestInitChain, RequestProcessProposal, RequestQuery, ResponseCheckTx, ResponseCommit, ResponseFinalizeBlock,
+    ResponseInfo, ResponseInitChain, ResponseProcessProposal, ResponseQuery, ValidatorUpdate,
 };
-use tendermint_proto::v0_38::types::{BlockParams, ConsensusParams};
+use tendermint_proto::v0_38::types::{BlockParams, ConsensusParams, EvidenceParams};
 
 /// One committed state.
 #[derive(Clone, Default, Debug, PartialEq)]
@@ -37,6 +37,10 @@ impl Snapshot {
 pub(super) struct Disk {
     pub history: Vec<Snapshot>,
     pub init_chains: u64,
+    /// Everything the application was told of.
+    pub misbehavior: Vec<Misbehavior>,
+    /// What Commit tells to retain.
+    pub retain: i64,
     /// Makes replay differ, as a changed binary would.
     pub salt: u64,
 }
@@ -170,6 +174,7 @@ impl Application for Kv {
             (disk.last(), disk.salt)
         };
         next.height = r.height;
+        self.disk.lock().misbehavior.extend(r.misbehavior);
         let mut out = ResponseFinalizeBlock::default();
         for tx in &r.txs {
             let Some((key, value)) = parse(tx) else {
@@ -207,6 +212,18 @@ impl Application for Kv {
                         ..Default::default()
                     });
                 }
+                "!retain" => self.disk.lock().retain = value.parse().unwrap_or(0),
+                "!age" => {
+                    let evidence = EvidenceParams {
+                        max_age_num_blocks: value.parse().unwrap_or(1),
+                        max_age_duration: Some(tendermint_proto::google::protobuf::Duration { seconds: 60, nanos: 0 }),
+                        max_bytes: 10_000,
+                    };
+                    out.consensus_param_updates = Some(ConsensusParams {
+                        evidence: Some(evidence),
+                        ..Default::default()
+                    });
+                }
                 "!panic" => panic!("asked to"),
                 "!fail" => result.code = 7,
                 "!short" => continue,
@@ -241,6 +258,8 @@ impl Application for Kv {
         let pending = self.pending.lock().clone();
         self.disk.lock().history.push(pending);
         self.committing.store(false, Ordering::SeqCst);
-        ResponseCommit::default()
+        ResponseCommit {
+            retain_height: self.disk.lock().retain,
+        }
     }
 }

@@ -5,8 +5,10 @@
 mod app;
 mod chain;
 mod cometbft;
+mod evidence;
 mod http;
 mod recovery;
+mod ws;
 
 use crate::clock::ManualClock;
 use crate::config::{GenesisSource, SoloConfig};

@@ -17,6 +17,9 @@ use tenure_store::{Backend, BackendView, Batch, Op, StoreError};
 
 use crate::view::RocksView;
 
+/// Values from this size on lie in files of their own. No record of the state comes near it; the undo record of a busy block does.
+const UNDO_BYTES: u64 = 128 << 10;
+
 /// Sizes an operator may want to change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RocksOptions {
@@ -104,6 +107,11 @@ fn options(sizes: RocksOptions) -> Options {
     options.set_target_file_size_base(sizes.write_buffer_bytes as u64);
     options.set_max_bytes_for_level_base(4 * sizes.write_buffer_bytes as u64);
     options.set_max_background_jobs(2);
+    // Undo records are large, never changed and soon removed: beside the tables no compaction copies them.
+    options.set_enable_blob_files(true);
+    options.set_min_blob_size(UNDO_BYTES);
+    options.set_enable_blob_gc(true);
+    options.set_blob_compression_type(DBCompressionType::Lz4);
     options.set_bytes_per_sync(1 << 20); // spreads the write-back of new tables, so that the log's sync does not wait behind it
                                          // Damage is an error, never a guess.
     options.set_paranoid_checks(true);

@@ -29,10 +29,18 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("tenure-x-provider", BANK),
     ("tenure-x-market", MARKET),
     ("tenure-app", APP),
-    ("tenure-solo", &[]),
+    ("tenure-abci", &[]),
+    ("tenure-archive", &[]),
+    ("tenure-rest", &[]),
+    ("tenure-comet", &[]),
+    ("tenure-solo", &["tenure-archive"]),
     ("tenure-node", NODE),
     ("tenure-client", &["tenure-types", "tenure-proto", "tenure-store"]),
     ("tenure-agent", &["tenure-types", "tenure-proto", "tenure-client"]),
+    (
+        "tenure-testkit",
+        &["tenure-types", "tenure-proto", "tenure-client", "tenure-comet"],
+    ),
 ];
 const SDK: &[&str] = &["tenure-types", "tenure-proto", "tenure-store", "tenure-sdk"];
 const BANK: &[&str] = &[
@@ -71,7 +79,12 @@ const NODE: &[&str] = &[
     "tenure-store-rocks",
     "tenure-sdk",
     "tenure-app",
+    "tenure-abci",
+    "tenure-archive",
+    "tenure-rest",
+    "tenure-comet",
     "tenure-solo",
+    "tenure-client",
 ];
 
 /// Heavy crates and the only crates of ours that may have them anywhere below, tests included.

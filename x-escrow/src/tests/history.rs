@@ -366,7 +366,7 @@ impl World {
         let provider = self.rng.gen_range(0..PROVIDERS.len());
         let rate = *[1, 7, 3_600, 1_000_000_000, 1 << 59].choose(&mut self.rng).unwrap();
         let started = self.attempt(account, now, |ctx| {
-            start_payment(ctx, account, id, &PROVIDERS[provider], rate)
+            start_payment(ctx, account, id, &PROVIDERS[provider], rate, 0)
         })?;
         if started.is_some() {
             let (excepted, closing, done) = (Vec::new(), false, false);

@@ -22,7 +22,7 @@ const PER_SECOND: u64 = 3_600;
 fn running(amount: u128) -> Result<tenure_sdk::Ctx> {
     let mut ctx = chain(&small())?;
     open_account(&mut ctx, 1, &OWNER, "uten", Amount::new(amount))?;
-    start_payment(&mut ctx, 1, 1, &PROVIDERS[0], PER_SECOND)?;
+    start_payment(&mut ctx, 1, 1, &PROVIDERS[0], PER_SECOND, 0)?;
     Ok(ctx)
 }
 
@@ -69,20 +69,20 @@ fn a_lease_starts_amends_and_resumes_only_with_a_runway() -> Result<()> {
     })?;
     open_account(&mut ctx, 1, &OWNER, "uten", Amount::new(4))?;
     assert_eq!(
-        code(ctx.atomically(|ctx| start_payment(ctx, 1, 1, &PROVIDERS[0], PER_SECOND))),
+        code(ctx.atomically(|ctx| start_payment(ctx, 1, 1, &PROVIDERS[0], PER_SECOND, 0))),
         12
     );
     deposit(&mut ctx, 1, &OWNER, &Coin::base(1))?;
-    start_payment(&mut ctx, 1, 1, &PROVIDERS[0], PER_SECOND)?;
+    start_payment(&mut ctx, 1, 1, &PROVIDERS[0], PER_SECOND, 0)?;
     assert_eq!(code(ctx.atomically(|ctx| amend(ctx, 1, PER_SECOND + 1))), 12);
     pause(&mut ctx, 1)?;
     // What a paused lease does not run may be taken back; then it cannot go on.
     let now = ctx.now();
     withdraw_deposit(&mut ctx, 1, &OWNER, &Coin::base(1), now)?;
     assert_eq!(code(ctx.atomically(|ctx| resume(ctx, 1))), 12);
-    assert_eq!(code(start_payment(&mut ctx, 1, 1, &PROVIDERS[0], 1)), 3);
-    assert_eq!(code(start_payment(&mut ctx, 1, 2, &PROVIDERS[0], 0)), 13);
-    assert_eq!(code(start_payment(&mut ctx, 1, 2, &PROVIDERS[0], 1 << 60)), 13);
+    assert_eq!(code(start_payment(&mut ctx, 1, 1, &PROVIDERS[0], 1, 0)), 3);
+    assert_eq!(code(start_payment(&mut ctx, 1, 2, &PROVIDERS[0], 0, 0)), 13);
+    assert_eq!(code(start_payment(&mut ctx, 1, 2, &PROVIDERS[0], 1 << 60, 0)), 13);
     Ok(())
 }
 
@@ -162,7 +162,7 @@ fn closing_returns_at_once_what_cannot_be_owed_and_the_rest_with_the_last_outcom
 #[test]
 fn an_account_with_a_running_payment_neither_closes_nor_refunds_what_that_may_need() -> Result<()> {
     let mut ctx = running(100)?;
-    start_payment(&mut ctx, 1, 2, &PROVIDERS[1], PER_SECOND)?;
+    start_payment(&mut ctx, 1, 2, &PROVIDERS[1], PER_SECOND, 0)?;
     ctx.block.now_ms += 1_000;
     let now = ctx.now();
     begin_close(&mut ctx, 1, now)?;
@@ -178,7 +178,7 @@ fn an_end_in_the_past_frees_money_before_it_is_asked_whether_it_ran_out() -> Res
     // Two leases of one unit a second each and 20 units: both would stop after 10 s. The first ended after 4 s, which is noticed after 12 s.
     let mut ctx = running(20)?;
     let start = ctx.now();
-    start_payment(&mut ctx, 1, 2, &PROVIDERS[1], PER_SECOND)?;
+    start_payment(&mut ctx, 1, 2, &PROVIDERS[1], PER_SECOND, 0)?;
     ctx.block.now_ms = start + 12_000;
     begin_close(&mut ctx, 1, start + 4_000)?;
     assert_eq!(account(&mut ctx, 1)?.funded_until_ms, start + 16_000);
@@ -283,7 +283,7 @@ fn the_protocols_share_does_not_depend_on_how_often_is_settled() -> Result<()> {
 #[test]
 fn genesis_round_trips_and_the_account_query_shows_every_payment() -> Result<()> {
     let mut ctx = running(1_000)?;
-    start_payment(&mut ctx, 1, 7, &PROVIDERS[1], 5)?;
+    start_payment(&mut ctx, 1, 7, &PROVIDERS[1], 5, 0)?;
     ctx.block.now_ms += 60_000;
     let now = ctx.now();
     begin_close(&mut ctx, 1, now)?;

@@ -43,7 +43,9 @@ impl Handler for LeaseReady {
         require_state(&lease, &[LeaseState::Starting], "STARTING")?;
         check_receipt(ctx, &lease, &msg.receipt_signature)?;
         let provider = stored_address(&lease.provider)?;
-        tenure_x_escrow::start_payment(ctx, lease.bid_id, lease.id, &provider, lease.rate)?;
+        // Two epochs before the money runs out, so that its last misses but one are known and the tenant has time to act.
+        let lead_ms = tenure_x_provider::load(ctx, &provider)?.epoch_ms.saturating_mul(2);
+        tenure_x_escrow::start_payment(ctx, lease.bid_id, lease.id, &provider, lease.rate, lead_ms)?;
         lease.state = LeaseState::Active.into();
         lease.ready_ms = ctx.now();
         lease.expires_ms = required(ctx.now().checked_add(lease.duration_ms), "a bounded duration")?;

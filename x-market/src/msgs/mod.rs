@@ -11,6 +11,7 @@ mod pause_lease;
 mod post_bid;
 mod report_down;
 mod resume_lease;
+mod set_auto_top_up;
 mod withdraw_claim;
 mod withdraw_deposit;
 mod withdraw_earnings;
@@ -39,6 +40,7 @@ pub(crate) fn routes() -> Vec<MsgRoute> {
         MsgRoute::of::<report_down::ReportDown>(),
         MsgRoute::of::<deposit::Deposit>(),
         MsgRoute::of::<withdraw_deposit::WithdrawDeposit>(),
+        MsgRoute::of::<set_auto_top_up::SetAutoTopUp>(),
         MsgRoute::of::<withdraw_earnings::WithdrawEarnings>(),
     ]
 }

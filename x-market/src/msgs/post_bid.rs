@@ -61,6 +61,9 @@ impl Handler for PostBid {
                 "must be 32 bytes",
             ));
         }
+        if let Some(order) = &msg.auto_top_up {
+            tenure_x_escrow::check_order(order)?;
+        }
         if let Some(expiry) = &msg.expiry {
             check_window("expiry", window(expiry))?;
             check_within("claim_window", claim_window(msg), window(expiry), "expiry")?;
@@ -91,6 +94,9 @@ impl Handler for PostBid {
 
         let id = next_bid_id(ctx)?;
         tenure_x_escrow::open_account(ctx, id, &tenant, &deposit.denom, deposit.amount)?;
+        if let Some(order) = &msg.auto_top_up {
+            tenure_x_escrow::set_auto_top_up(ctx, id, &tenant, Some(order))?;
+        }
         let bid = Bid {
             id,
             tenant: tenant.to_string(),

@@ -89,7 +89,7 @@ fn records_that_would_stop_the_chain_later_are_refused() {
         }),
         ("defaulting: default_at_ms", &|s| {
             let provider = s["market"]["leases"][0]["provider"].clone();
-            s["market"]["defaulting"] = json!([{ "provider": provider, "default_at_ms": "9000000000000" }]);
+            s["market"]["defaulting"] = json!([{ "provider": provider, "default_at_ms": ["9000000000000"] }]);
         }),
     ];
     for (text, spoil) in cases {

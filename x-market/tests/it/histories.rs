@@ -9,6 +9,7 @@ use tenure_proto::{
     any,
     tenure::{
         base::v1::Window,
+        escrow::v1::TopUpOrder,
         market::v1::*,
         provider::v1::{MsgDrain, Provider},
     },
@@ -28,6 +29,11 @@ enum Attempt {
         rate: u64,
         duration: u64,
         window: u64,
+        top_up: Option<(u64, u64)>,
+    },
+    SetTopUp {
+        lease: usize,
+        top_up: Option<(u64, u64)>,
     },
     Cancel {
         bid: usize,
@@ -92,10 +98,14 @@ struct Step {
 
 fn attempt() -> impl Strategy<Value = Attempt> {
     let (any, rate) = (0_usize..8, 1_000_u64..=UNIT);
+    let top_up = || proptest::option::weighted(0.4, (100_u64..60_000, 100_u64..20_000));
     prop_oneof![
-        5 => (0_usize..2, 5_000_u64..60_000, rate.clone(), 5_000_u64..200_000, 0_u64..3).prop_map(
-            |(tenant, deposit, rate, duration, window)| Attempt::Post { tenant, deposit, rate, duration, window }
+        5 => (0_usize..2, 5_000_u64..60_000, rate.clone(), 5_000_u64..200_000, 0_u64..3, top_up()).prop_map(
+            |(tenant, deposit, rate, duration, window, top_up)| {
+                Attempt::Post { tenant, deposit, rate, duration, window, top_up }
+            }
         ),
+        1 => (any.clone(), top_up()).prop_map(|(lease, top_up)| Attempt::SetTopUp { lease, top_up }),
         1 => any.clone().prop_map(|bid| Attempt::Cancel { bid }),
         9 => (0_usize..3, any.clone(), 20_u64..=101)
             .prop_map(|(provider, bid, percent)| Attempt::Claim { provider, bid, percent }),
@@ -124,6 +134,13 @@ fn step() -> impl Strategy<Value = Step> {
     })
 }
 
+fn order((maximum, amount): (u64, u64)) -> TopUpOrder {
+    TopUpOrder {
+        maximum: maximum.to_string(),
+        amount: amount.to_string(),
+    }
+}
+
 struct Player {
     world: World,
     last_bid: u64,
@@ -133,6 +150,8 @@ struct Player {
     running: BTreeMap<u64, u64>,
     /// Stretches that each lease was excepted from.
     excepted: BTreeMap<u64, BTreeSet<(u64, u64)>>,
+    /// What everybody asked for, and what came of it.
+    journal: Vec<String>,
 }
 
 impl Player {
@@ -152,6 +171,7 @@ impl Player {
             spans: BTreeMap::new(),
             running: BTreeMap::new(),
             excepted: BTreeMap::new(),
+            journal: Vec::new(),
         }
     }
 
@@ -204,6 +224,9 @@ impl Player {
         let before = self.world.ctx.now();
         self.world.ctx.events.clear();
         for (msg, result) in msgs.iter().zip(self.world.block(ms, msgs)) {
+            let refused = result.as_ref().err().map(|e| (e.codespace, e.code));
+            let entry = format!("{} {} {refused:?}", msg.type_url, hex::encode(&msg.value));
+            self.journal.push(entry);
             if result.is_err() {
                 continue;
             }
@@ -314,16 +337,26 @@ impl Player {
                 rate,
                 duration,
                 window,
+                top_up,
             } => {
                 let mut msg = self.world.post(deposit.into());
                 msg.tenant = self.world.tenants[tenant].text();
                 (msg.max_rate, msg.duration_ms) = (rate, duration);
+                msg.auto_top_up = top_up.map(order);
                 msg.expiry = Some(Window { blocks: 8, ms: 15_000 });
                 msg.claim_window = Some(Window {
                     blocks: window,
                     ms: window * 1_000,
                 });
                 any(&msg)
+            }
+            Attempt::SetTopUp { lease, top_up } => {
+                let lease = self.some_lease(lease, LeaseState::Unspecified)?;
+                any(&MsgSetAutoTopUp {
+                    tenant: lease.tenant,
+                    bid_id: lease.bid_id,
+                    auto_top_up: top_up.map(order),
+                })
             }
             Attempt::Cancel { bid } => {
                 let bid = self.some_bid(bid)?;
@@ -471,8 +504,23 @@ impl Player {
     }
 }
 
+/// So many cases; fifty times as many in the long tier.
+fn config(cases: u32) -> ProptestConfig {
+    let times = if std::env::var_os("TENURE_TEST_LONG").is_some() {
+        50
+    } else {
+        1
+    };
+    ProptestConfig {
+        cases: cases * times,
+        max_shrink_iters: 200,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, max_shrink_iters: 200, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(config(300))]
 
     #[test]
     fn invariants_hold_after_every_block_and_every_unit_is_accounted_for(
@@ -486,18 +534,24 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 60, max_shrink_iters: 200, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(config(60))]
 
     #[test]
-    fn balances_do_not_depend_on_how_many_timers_a_block_handles(
+    fn balances_depend_neither_on_how_many_timers_a_block_handles_nor_on_how_long_gaps_are_kept(
         history in proptest::collection::vec(step(), 40),
     ) {
         let mut ends = Vec::new();
-        for quota in [1, 500] {
+        for (quota, gap_horizon_ms) in [(1, 1), (500, u64::MAX)] {
             let mut player = Player::new(quota);
+            player.world.set_gap_horizon(gap_horizon_ms);
             player.play(&history);
             player.drain();
-            ends.push(player.balances());
+            ends.push((player.balances(), player.journal));
+        }
+        let same = ends[0].1.iter().zip(&ends[1].1).position(|(a, b)| a != b);
+        if let Some(i) = same {
+            let (a, b) = (&ends[0].1[i], &ends[1].1[i]);
+            prop_assert!(false, "entry {i} of the journal: {a} with lag, {b} without");
         }
         prop_assert_eq!(&ends[0], &ends[1]);
     }

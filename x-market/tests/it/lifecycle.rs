@@ -1,9 +1,6 @@
 //! Leases from bid to close, with amounts to the unit. Rates are one base unit per millisecond, so amounts are milliseconds.
 
 use tenure_proto::{any, tenure::market::v1::*};
-use tenure_sdk::{Module, Timer, TimerClass};
-use tenure_types::Deadline;
-use tenure_x_market::MarketModule;
 
 use crate::world::{net, World, EPOCH, GRACE, RICH, UNIT};
 
@@ -100,7 +97,8 @@ fn a_provider_that_goes_silent_defaults_after_three_misses_and_is_paid_up_to_its
     let ended = lease(&mut world, id);
     assert_eq!(
         (ended.reason(), ended.ended_ms, ended.state()),
-        (CloseReason::Default, due, LeaseState::Closing)
+        (CloseReason::Default, due + 999, LeaseState::Closing),
+        "in the first block after the deadline"
     );
     // The epoch it ended in is missed too; then everything is final.
     world.run_until(first + 4 * EPOCH + GRACE + 3_000, &[]);
@@ -139,11 +137,9 @@ fn a_default_with_more_leases_than_a_block_ends_is_dated_at_one_instant() {
 }
 
 #[test]
-fn a_defaulting_provider_wins_no_bid_while_its_leases_end() {
+fn a_default_ends_the_leases_made_before_it_and_a_lease_matched_at_its_instant_lives() {
     let mut world = World::new();
-    for _ in 0..5 {
-        world.start_lease(400_000);
-    }
+    let old: Vec<u64> = (0..5).map(|_| world.start_lease(400_000)).collect();
     let now = world.ctx.now();
     let first = epoch_end(&mut world, now);
     world.run_until(first, &[0]);
@@ -151,14 +147,28 @@ fn a_defaulting_provider_wins_no_bid_while_its_leases_end() {
     world.run_until(ended - 500, &[]);
     let bid = world.last_bid() + 1;
     world.must(100, &world.post(100_000));
+    // The claim itself ends what the default concerns, more than a block's share, and the match is made at the default's very instant.
     let claim = world.claim(0, bid, UNIT);
-    assert_eq!(world.refused(400, &claim), ("market", 12));
-    // When all have ended it may try again.
-    for _ in 0..4 {
-        world.block(1_000, &[]);
+    world.must(400, &claim);
+    assert_eq!(world.ctx.now(), ended);
+    for id in old {
+        let lease = lease(&mut world, id);
+        assert_eq!((lease.reason(), lease.ended_ms), (CloseReason::Default, ended));
     }
-    world.must(1_000, &claim);
-    assert_eq!(world.bid(bid).state(), BidState::Leased);
+    let new = world.bid(bid).lease_id;
+    assert_eq!(lease(&mut world, new).created_ms, ended);
+    assert_eq!(world.state(new), LeaseState::Starting);
+    let ready = world.ready(0, 0, new);
+    world.must(1_000, &ready);
+    // It has a row of misses of its own ahead, counted from the epoch that caused the default.
+    world.run_until(ended + 3 * EPOCH - 1, &[]);
+    assert_eq!(world.state(new), LeaseState::Active);
+    world.run_until(ended + 3 * EPOCH, &[]);
+    let lease = lease(&mut world, new);
+    assert_eq!(
+        (lease.reason(), lease.ended_ms),
+        (CloseReason::Default, ended + 3 * EPOCH)
+    );
 }
 
 #[test]
@@ -169,20 +179,16 @@ fn a_default_that_has_nothing_left_to_end_does_not_hide_the_next() {
     // The leases it concerned ended in other ways before its turn came.
     let old = Defaulting {
         provider: owner.to_string(),
-        default_at_ms: lease(&mut world, id).created_ms - 1,
+        default_at_ms: vec![lease(&mut world, id).created_ms],
     };
     let key = tenure_x_market::keys::defaulting(&owner);
+    let first = epoch_end(&mut world, now);
+    let due = first + 3 * EPOCH + GRACE;
+    world.run_until(first, &[0]);
     world.ctx.save("market", &key, &old).expect("saves");
-    let timer = Timer {
-        class: TimerClass::Safety,
-        due: Deadline { height: 0, ms: now },
-        module: "market".to_owned(),
-        kind: tenure_x_provider::DEFAULT_TIMER_KIND,
-        id: owner.as_bytes().to_vec(),
-    };
-    MarketModule.due(&mut world.ctx, &timer).expect("begins");
+    world.run_until(due, &[]);
     let ended = lease(&mut world, id);
-    assert_eq!((ended.reason(), ended.ended_ms), (CloseReason::Default, now));
+    assert_eq!((ended.reason(), ended.ended_ms), (CloseReason::Default, due));
 }
 
 #[test]

@@ -7,4 +7,5 @@ mod lifecycle;
 mod messages;
 mod money;
 mod queries;
+mod reviews;
 mod world;

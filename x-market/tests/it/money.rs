@@ -203,6 +203,8 @@ fn an_excepted_epoch_is_not_paid_and_the_other_leases_are() {
     }
     world.run_until(end + EPOCH, &[0]);
     assert_eq!(balance(&mut world, down)[1], lived[0] - u128::from(end - start));
+    let excepted = [down, up].map(|id| world.lease(id).payment.expect("payment").excepted_ms_total);
+    assert_eq!(excepted, [end - start, 0]);
     assert_eq!(balance(&mut world, up)[1], lived[1]);
 }
 

@@ -14,7 +14,9 @@ use tenure_proto::{
         chain::v1::Params as ChainParams,
         escrow::v1::Params as EscrowParams,
         market::v1::*,
-        provider::v1::{EpochRoot, MsgAttest, MsgRegister, Params as ProviderParams, Provider},
+        provider::v1::{
+            EpochRoot, MsgAttest, MsgRegister, Params as ProviderParams, Provider, QueryGapsRequest, QueryGapsResponse,
+        },
     },
     Any,
 };
@@ -83,6 +85,7 @@ pub(crate) fn escrow_params() -> EscrowParams {
         take_bps: 100,
         min_deposit: "100".to_owned(),
         exhaustion_grace_ms: 15_000,
+        settle_every_ms: 50_000,
     }
 }
 
@@ -106,6 +109,7 @@ impl World {
             default_after_misses: 3,
             min_bond: Some(coin(1_000)),
             unbonding: Some(Window { blocks: 10, ms: 10_000 }),
+            gap_horizon_ms: 30 * 86_400_000,
         };
         let sections = json!({
             "auth": {},
@@ -157,6 +161,25 @@ impl World {
             ..clock::default_params()
         };
         self.ctx.save(clock::NAME, b"p", &params).expect("saves");
+    }
+
+    /// Keeps gaps of attested time no longer than leases need them and this long.
+    pub(crate) fn set_gap_horizon(&mut self, gap_horizon_ms: u64) {
+        let params = ProviderParams {
+            gap_horizon_ms,
+            ..tenure_x_provider::params(&mut self.ctx).expect("params")
+        };
+        self.ctx.save(tenure_x_provider::NAME, b"a", &params).expect("saves");
+    }
+
+    /// How many gaps of a provider are in the state.
+    pub(crate) fn gaps(&mut self, i: usize) -> usize {
+        let request = QueryGapsRequest {
+            owner: self.providers[i].text(),
+            pagination: None,
+        };
+        let answer: QueryGapsResponse = self.query("/tenure.provider.v1.Query/Gaps", &request).expect("gaps");
+        answer.gaps.len()
     }
 
     /// Runs a message in the block that is open, whole or not at all.
@@ -305,6 +328,7 @@ impl World {
             manifest_hash: vec![7; 32],
             claim_window: None,
             expiry: None,
+            auto_top_up: None,
         }
     }
 

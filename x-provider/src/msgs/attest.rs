@@ -72,6 +72,14 @@ impl Handler for Attest {
     }
 }
 
+/// Checks that an epoch of a provider may be attested now: it has ended, its deadline has not passed, and its outcome is open. Error: it may
+/// not, or there is no such provider.
+pub fn attestable(ctx: &mut Ctx, owner: &Address, epoch: u64) -> Result<()> {
+    let grace = grace(&params(ctx)?)?;
+    let provider = state::load(ctx, owner)?;
+    check(ctx, &provider, epoch, grace).map(|_| ())
+}
+
 /// An epoch's range if it may be attested now: it has ended, its deadline has not passed, and its outcome is open.
 fn check(ctx: &mut Ctx, provider: &Provider, epoch: u64, grace: Window) -> Result<(u64, u64)> {
     let (start, end) = epoch_range(provider, epoch);

@@ -6,7 +6,7 @@ mod leave;
 mod register;
 mod update;
 
-pub use attest::MAX_EPOCHS_PER_ATTEST;
+pub use attest::{attestable, MAX_EPOCHS_PER_ATTEST};
 pub(crate) use {attest::Attest, drain::Drain, leave::Leave, register::Register, update::Update};
 
 use tenure_proto::tenure::base::v1::Resources as ProtoResources;

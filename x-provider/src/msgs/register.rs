@@ -72,6 +72,7 @@ impl Handler for Register {
                 .into());
             }
             provider.last_gap_start_ms = gap.start_ms;
+            provider.pruned_to_ms = gap.end_ms;
             provider.missed_total_ms = gap
                 .missed_before_ms
                 .saturating_add(gap.end_ms.saturating_sub(gap.start_ms));

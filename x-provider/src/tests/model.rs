@@ -9,7 +9,7 @@ use tenure_types::{AttestedTime, GapSpan};
 
 use super::{messages, registered, EPOCH_MS, PROVIDER};
 use crate::{
-    attested, clear_default, close_lease, epoch_of, epoch_range, load, msgs::Attest, open_lease, state, Provider,
+    attested, close_lease, epoch_of, epoch_range, load, msgs::Attest, open_lease, state, take_defaults, Provider,
     ProviderModule, NAME,
 };
 
@@ -27,8 +27,8 @@ enum Op {
     Close,
     /// Epochs are attested, counted back from the one that holds now, in ascending order.
     Attest(Vec<u64>),
-    /// The market has ended what had to default.
-    Clear,
+    /// The market takes over what it has not been told of.
+    Take,
     /// Somebody looks.
     Look,
 }
@@ -42,7 +42,7 @@ fn block() -> impl Strategy<Value = (u64, bool, Op)> {
         2 => Just(Op::Open),
         1 => Just(Op::Close),
         5 => back.prop_map(|set| Op::Attest(set.into_iter().rev().collect())),
-        1 => Just(Op::Clear),
+        1 => Just(Op::Take),
         1 => Just(Op::Look),
     ];
     (gap, proptest::bool::weighted(0.2), op)
@@ -57,7 +57,12 @@ struct Model {
     outcomes: Vec<bool>,
     leases: u32,
     in_a_row: u32,
-    default_at: u64,
+    /// All defaults, in order.
+    defaults: Vec<u64>,
+    /// When each lease was made since the last time there was none.
+    made: Vec<u64>,
+    /// Defaults before this one the market knows.
+    taken: usize,
 }
 
 impl Model {
@@ -76,8 +81,9 @@ impl Model {
         while self.leases > 0 && self.passed(self.w() + EPOCH_MS) {
             self.outcomes.push(false);
             self.in_a_row += 1;
-            if self.in_a_row == DEFAULT_AFTER && self.default_at == 0 {
-                self.default_at = self.w() + GRACE_MS;
+            if self.in_a_row == DEFAULT_AFTER {
+                self.in_a_row = 0;
+                self.defaults.push(live_ms);
             }
         }
     }
@@ -114,14 +120,44 @@ impl Model {
             }
             self.in_a_row = 0;
         }
+        self.made.push(*self.blocks.last().unwrap());
         self.leases += 1;
     }
 
     fn close(&mut self) {
         self.leases -= 1;
         if self.leases == 0 {
-            (self.in_a_row, self.default_at) = (0, 0);
+            self.in_a_row = 0;
+            self.made.clear();
+            self.taken = self.defaults.len();
         }
+    }
+
+    /// The default that ends a lease, by all that the provider ever did.
+    fn ends_at(defaults: &[u64], made: u64) -> Option<u64> {
+        defaults.iter().copied().find(|at| made < *at)
+    }
+
+    /// What is new to the market must end every lease where all defaults together would end it, but for those that it ended before.
+    fn check_new(&self, found: &[u64]) {
+        let (known, new) = self.defaults.split_at(self.taken);
+        assert!(found.iter().all(|at| new.contains(at)), "{found:?} of {new:?}");
+        for made in &self.made {
+            if Self::ends_at(known, *made).is_none() {
+                assert_eq!(
+                    Self::ends_at(found, *made),
+                    Self::ends_at(new, *made),
+                    "{found:?} of {new:?}"
+                );
+            }
+        }
+        // Of those after the last lease was made only the first waits, and of those of one block one.
+        assert!(found.is_sorted_by(|a, b| a < b), "{found:?}");
+        let last = self.made.last().copied().unwrap_or(0);
+        assert!(
+            found.iter().filter(|at| last < **at).count() <= 1,
+            "{found:?} after {last}"
+        );
     }
 
     fn gaps(&self) -> Vec<GapSpan> {
@@ -157,12 +193,9 @@ impl Model {
         };
         assert_eq!(time.final_until_ms, self.w());
         assert_eq!(time.gaps, self.gaps());
-        let found = (
-            provider.open_leases,
-            provider.consecutive_misses,
-            provider.default_at_ms,
-        );
-        assert_eq!(found, (self.leases, self.in_a_row, self.default_at));
+        let found = (provider.open_leases, provider.consecutive_misses);
+        assert_eq!(found, (self.leases, self.in_a_row));
+        self.check_new(&provider.default_at_ms);
         // Asked for few instants, the time between them is the same, and few gaps are read.
         let asked = [
             self.origin.saturating_sub(1),
@@ -222,7 +255,9 @@ proptest! {
             outcomes: Vec::new(),
             leases: 0,
             in_a_row: 0,
-            default_at: 0,
+            defaults: Vec::new(),
+            made: Vec::new(),
+            taken: 0,
         };
         for (ms, handles, op) in blocks {
             for (ctx, handles) in chains.iter_mut().zip([true, handles]) {
@@ -245,9 +280,9 @@ proptest! {
                     for ctx in &mut chains { close_lease(ctx, &PROVIDER).unwrap(); }
                 }
                 Op::Close => {}
-                Op::Clear => {
-                    (model.in_a_row, model.default_at) = (0, 0);
-                    for ctx in &mut chains { clear_default(ctx, &PROVIDER).unwrap(); }
+                Op::Take => {
+                    for ctx in &mut chains { model.check_new(&take_defaults(ctx, &PROVIDER).unwrap()); }
+                    model.taken = model.defaults.len();
                 }
                 Op::Attest(back) => {
                     let current = epoch_of(&provider, chains[0].now());

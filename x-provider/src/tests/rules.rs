@@ -10,13 +10,13 @@ use tenure_types::Address;
 use tenure_x_auth::AuthModule;
 use tenure_x_bank::{self as bank, BankModule};
 
-use super::{chain, fast, messages, registered, EPOCH_MS, OTHER, PROVIDER};
+use super::{chain, chain_with, fast, messages, registered, EPOCH_MS, OTHER, PROVIDER};
 use crate::{
-    attested, clear_default, close_lease, epoch_of, epoch_range, load, may_take_leases,
+    attested, attested_as_of, close_lease, epoch_of, epoch_range, load, may_take_leases,
     msgs::{Attest, Leave, Register},
-    open_lease,
+    needed_from, open_lease,
     params::check,
-    ProviderModule, DEFAULT_TIMER_KIND, MAX_EPOCHS_PER_ATTEST, NAME,
+    state, take_defaults, Params, ProviderModule, DEFAULT_TIMER_KIND, MAX_EPOCHS_PER_ATTEST, NAME,
 };
 
 /// Notes which providers' leases had to default, and when.
@@ -38,10 +38,12 @@ impl Module for Market {
     fn due(&self, ctx: &mut Ctx, timer: &Timer) -> Result<()> {
         assert_eq!(timer.kind, DEFAULT_TIMER_KIND);
         let owner = Address::from_slice(&timer.id).unwrap();
-        let at = load(ctx, &owner)?.default_at_ms;
-        assert_eq!(at, timer.due.ms);
-        ctx.emit("defaulted", [("at", at)]);
-        clear_default(ctx, &owner)
+        let taken = take_defaults(ctx, &owner)?;
+        assert_eq!(taken.first(), Some(&timer.due.ms));
+        for at in taken {
+            ctx.emit("defaulted", [("at", at)]);
+        }
+        Ok(())
     }
 }
 
@@ -58,7 +60,7 @@ fn code<T: std::fmt::Debug>(result: Result<T>) -> u32 {
 }
 
 #[test]
-fn after_the_agreed_misses_the_market_is_told_once_and_dated_at_the_deadline() -> Result<()> {
+fn after_the_agreed_misses_the_market_is_told_once_and_dated_at_the_block_after_the_deadline() -> Result<()> {
     let mut ctx = registered()?;
     open_lease(&mut ctx, &PROVIDER)?;
     let w = load(&mut ctx, &PROVIDER)?.final_until_ms;
@@ -72,10 +74,12 @@ fn after_the_agreed_misses_the_market_is_told_once_and_dated_at_the_deadline() -
                 .map(|e| e.attributes[0].1.clone()),
         );
         if told.is_empty() {
-            assert!(may_take_leases(&load(&mut ctx, &PROVIDER)?) == (load(&mut ctx, &PROVIDER)?.default_at_ms == 0));
+            let provider = load(&mut ctx, &PROVIDER)?;
+            assert!(may_take_leases(&provider) == provider.default_at_ms.is_empty());
         }
     }
-    assert_eq!(told, [(w + 3 * EPOCH_MS + 400).to_string()]);
+    // Blocks come every 100 ms.
+    assert_eq!(told, [(w + 3 * EPOCH_MS + 400).next_multiple_of(100).to_string()]);
     let provider = load(&mut ctx, &PROVIDER)?;
     assert_eq!((provider.missed_epochs, provider.consecutive_misses), (3, 0));
     Ok(())
@@ -203,7 +207,7 @@ fn a_halt_of_the_chain_defaults_nobody() -> Result<()> {
     let k = epoch_of(&load(&mut ctx, &PROVIDER)?, ctx.now());
     next(&mut ctx, 7_200_000)?;
     let provider = load(&mut ctx, &PROVIDER)?;
-    assert_eq!((provider.missed_epochs, provider.default_at_ms), (0, 0));
+    assert_eq!((provider.missed_epochs, provider.last_default_ms), (0, 0));
     // Epochs that ended during the longest gap a block may have are attested late, in one message.
     let last = epoch_of(&provider, ctx.now());
     let all: Vec<u64> = (k..last).collect();
@@ -289,4 +293,78 @@ fn parameters_out_of_bounds_are_refused_by_name() -> Result<()> {
     }
     check(&fast())?;
     chain().map(|_| ())
+}
+
+#[test]
+fn old_gaps_go_when_nobody_asks_for_them_and_later_time_stays_what_it_was() -> Result<()> {
+    let mut ctx = chain_with(&Params {
+        gap_horizon_ms: 20 * EPOCH_MS,
+        ..fast()
+    })?;
+    Register::execute(&mut ctx, &messages::register(&PROVIDER))?;
+    open_lease(&mut ctx, &PROVIDER)?;
+    let origin = load(&mut ctx, &PROVIDER)?.final_until_ms;
+    let count = |ctx: &mut Ctx| state::all_gaps(ctx).map(|gaps| gaps.len());
+    // Every other epoch is attested.
+    let go_on = |ctx: &mut Ctx, epochs: u64| -> Result<()> {
+        for _ in 0..epochs {
+            next(ctx, EPOCH_MS)?;
+            let provider = load(ctx, &PROVIDER)?;
+            let ended = epoch_of(&provider, ctx.now()) - 1;
+            if ended.is_multiple_of(2) {
+                Attest::execute(ctx, &messages::attest(&PROVIDER, &[ended]))?;
+            }
+        }
+        Ok(())
+    };
+    go_on(&mut ctx, 100)?;
+    assert!(count(&mut ctx)? >= 48, "all are needed: {}", count(&mut ctx)?);
+    let needed = origin + 60 * EPOCH_MS;
+    let asked = [needed, needed + 7 * EPOCH_MS + 500, origin + 90 * EPOCH_MS];
+    let before = attested(&mut ctx, &PROVIDER, &asked)?;
+    needed_from(&mut ctx, &PROVIDER, needed)?;
+    go_on(&mut ctx, 100)?;
+    // The horizon's ten, and what lies between it and what is needed.
+    let left = count(&mut ctx)?;
+    assert!((65..=72).contains(&left), "{left}");
+    let after = attested(&mut ctx, &PROVIDER, &asked)?;
+    for (from, to) in [(0, 1), (0, 2), (1, 2)] {
+        let between = |time: &tenure_types::AttestedTime| time.attested_between(asked[from], asked[to]);
+        assert_eq!(between(&before), between(&after));
+    }
+    assert!(attested(&mut ctx, &PROVIDER, &[origin]).unwrap_err().is_internal());
+    crate::invariants::check(&mut ctx)?;
+    // Without leases nothing is needed.
+    close_lease(&mut ctx, &PROVIDER)?;
+    go_on(&mut ctx, 200)?;
+    assert!((8..=14).contains(&count(&mut ctx)?), "{}", count(&mut ctx)?);
+    crate::invariants::check(&mut ctx)
+}
+
+#[test]
+fn what_was_final_at_an_instant_does_not_depend_on_when_it_is_asked() -> Result<()> {
+    let mut ctx = registered()?;
+    open_lease(&mut ctx, &PROVIDER)?;
+    let mut known: Vec<(u64, tenure_types::AttestedTime)> = Vec::new();
+    for i in 0..60 {
+        next(&mut ctx, 100 + i * 37 % 3_000)?;
+        let now = ctx.now();
+        known.push((now, attested_as_of(&mut ctx, &PROVIDER, &[], now)?));
+        let provider = load(&mut ctx, &PROVIDER)?;
+        let ended = epoch_of(&provider, now) - 1;
+        if i % 7 < 3 && epoch_range(&provider, ended).1 > provider.final_until_ms {
+            Attest::execute(&mut ctx, &messages::attest(&PROVIDER, &[ended]))?;
+        }
+        for (at, then) in &known {
+            assert_eq!(
+                attested_as_of(&mut ctx, &PROVIDER, &[], *at)?.final_until_ms,
+                then.final_until_ms
+            );
+        }
+    }
+    let (first, last) = (&known[0].1, &known[59].1);
+    assert!(first.final_until_ms < last.final_until_ms);
+    // Three blocks of grace of at most ten seconds each, the one that ends the epoch, and the epoch that is under way.
+    assert!(last.final_until_ms + 40_000 + EPOCH_MS > ctx.now());
+    Ok(())
 }

@@ -69,6 +69,11 @@ impl Context {
         })
     }
 
+    /// How transactions are sent.
+    pub(crate) fn options(&self) -> &TxOptions {
+        &self.options
+    }
+
     /// The keyring.
     pub(crate) fn keyring(&self) -> Keyring {
         Keyring::new(&self.home, self.config.keyring, Passphrase::EnvOrPrompt)

@@ -29,7 +29,7 @@ use tokio::time::{sleep, Instant};
 use crate::{
     args::RunArgs,
     context::Context,
-    follow::{Follow, POLL},
+    follow::{Follow, Patience, POLL},
     ui::Ui,
 };
 
@@ -120,7 +120,8 @@ impl Run<'_> {
         };
         self.reach(Reached::Bid { id: bid_id });
         let lease_id = self.matched(&sender, bid_id).await?;
-        let lease = client.lease(lease_id).await?.lease.unwrap_or_default();
+        let lease = Patience::default().ask(ui, || client.lease(lease_id)).await?;
+        let lease = lease.lease.unwrap_or_default();
         self.reach(Reached::Lease {
             id: lease_id,
             rate: lease.rate,
@@ -190,8 +191,9 @@ impl Run<'_> {
         let mut known_claims: Vec<Claim> = Vec::new();
         let mut known_report = None;
         let mut look_at = begin + QUIET;
+        let mut patience = Patience::default();
         loop {
-            let bid = client.bid(id).await?;
+            let bid = patience.ask(ui, || client.bid(id)).await?;
             match bid.state() {
                 BidState::Leased => return Ok(bid.lease_id),
                 BidState::Open | BidState::Unspecified => {}
@@ -202,12 +204,12 @@ impl Run<'_> {
                 }
                 BidState::Expired => return Err(unmatched(client, &bid, "expired").await),
             }
-            let claims = client.claims(id).await?;
+            let claims = patience.ask(ui, || client.claims(id)).await?;
             show_claims(ui, &bid, &known_claims, &claims);
             known_claims = claims;
             if known_claims.is_empty() && Instant::now() >= look_at {
                 look_at = Instant::now() + QUIET * 5;
-                let report = report_for_bid(client, &bid).await?;
+                let report = patience.ask(ui, || report_for_bid(client, &bid)).await?;
                 if known_report.as_ref() != Some(&report) {
                     ui.step(
                         "no_claim",

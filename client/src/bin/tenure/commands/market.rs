@@ -12,7 +12,7 @@ use tenure_proto::{
     tenure::market::v1::{BidState, Lease, LeaseState, MsgCancelBid, MsgCloseLease, MsgPauseLease, MsgResumeLease},
 };
 
-use super::{live_now, money::deposit, sent};
+use super::{amend, live_now, money::deposit, sent};
 use crate::{
     args::{BidCommand, BidStateArg, LeaseCommand, LeaseStateArg, ProviderCommand},
     context::Context,
@@ -209,6 +209,13 @@ pub(super) async fn leases(context: &Context, command: LeaseCommand) -> Result<u
                 }
             }
         }
+        LeaseCommand::Amend {
+            id,
+            price,
+            file,
+            timeout_height,
+        } => amend::propose(context, id, &price, file, timeout_height).await?,
+        LeaseCommand::Countersign { file, yes } => amend::countersign(context, &file, yes).await?,
         LeaseCommand::Deposit { id, amount } => {
             let lease = context.client().await?.lease(id).await?.lease.unwrap_or_default();
             deposit(context, lease.bid_id, &amount).await?;

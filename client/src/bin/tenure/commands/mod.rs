@@ -1,8 +1,10 @@
 //! Every command but `run`: one question or one transaction each.
 
+mod amend;
 mod market;
 mod money;
 mod setup;
+mod verify;
 
 use clap::CommandFactory;
 use serde_json::{json, Value};
@@ -39,6 +41,7 @@ pub(crate) async fn execute(context: &Context, command: Command) -> Result<u8> {
         Command::Escrow(command) => money::escrow(context, command).await,
         Command::Provider(command) => market::providers(context, command).await,
         Command::Bank(command) => money::bank(context, command).await,
+        Command::Verify(command) => verify::verify(context, command).await,
         Command::Tx { hash } => transaction(context, &hash).await,
         Command::Status => status(context).await,
         Command::Completions { shell } => {

@@ -195,7 +195,8 @@ fn added(context: &Context, name: &str, recover: bool) -> Result<()> {
     Ok(())
 }
 
-fn confirmed(question: &str) -> Result<bool> {
+/// Asks at the terminal. Error: there is none.
+pub(super) fn confirmed(question: &str) -> Result<bool> {
     if !std::io::stdin().is_terminal() {
         return Err(Error::Usage("there is no terminal to ask at: pass --yes".to_owned()));
     }

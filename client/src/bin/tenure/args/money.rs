@@ -1,0 +1,64 @@
+//! Escrow accounts and bank balances.
+
+use clap::Subcommand;
+use tenure_types::Coin;
+
+/// `tenure escrow`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum EscrowCommand {
+    /// Show an account with its payments
+    #[command(after_help = "Examples:\n  tenure escrow show 7")]
+    Show {
+        /// The account: its bid's id
+        id: u64,
+    },
+    /// Add money
+    #[command(after_help = "Examples:\n  tenure escrow deposit 7 2ten")]
+    Deposit {
+        /// The account: its bid's id
+        id: u64,
+        /// How much
+        amount: Coin,
+    },
+    /// Take unspent money back while the account stays funded
+    #[command(after_help = "Examples:\n  tenure escrow withdraw 7 0.5ten")]
+    Withdraw {
+        /// The account: its bid's id
+        id: u64,
+        /// How much
+        amount: Coin,
+    },
+}
+
+/// `tenure bank`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum BankCommand {
+    /// Show what an account holds
+    #[command(after_help = "Examples:\n  tenure bank balance\n  tenure bank balance tenure1...")]
+    Balance {
+        /// Key or address [default: the signing key's]
+        who: Option<String>,
+    },
+    /// Show who holds the chain's token, and that it adds up to the supply to the unit
+    #[command(
+        after_help = "Examples:\n  tenure bank sheet\n  tenure bank sheet --label tenure1...=faucet\n  tenure bank sheet -o json"
+    )]
+    Sheet {
+        /// What an address is called; may be repeated
+        #[arg(long = "label", value_name = "ADDRESS=NAME", value_parser = label)]
+        labels: Vec<(String, String)>,
+    },
+    /// Send money
+    #[command(after_help = "Examples:\n  tenure bank send tenure1... 5ten\n  tenure bank send work 250000uten")]
+    Send {
+        /// Key or address that gets it
+        to: String,
+        /// How much
+        amount: Coin,
+    },
+}
+
+fn label(text: &str) -> Result<(String, String), String> {
+    let (address, name) = text.split_once('=').ok_or("must be ADDRESS=NAME")?;
+    Ok((address.to_owned(), name.to_owned()))
+}

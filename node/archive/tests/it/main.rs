@@ -1,0 +1,7 @@
+//! The archive from outside: what readers see, searches, pruning, gaps, and death at any instant.
+
+#![allow(clippy::disallowed_methods)] // Tests measure wall time.
+
+mod crash;
+mod reads;
+mod toy;

@@ -77,6 +77,9 @@ fn height(key: u64) -> i64 {
     i64::try_from(key).unwrap_or(i64::MAX)
 }
 
+/// Application hash and results hash after a block.
+pub(crate) type Outcome = (Vec<u8>, Vec<u8>);
+
 impl Store {
     /// Opens or creates `solo.redb` in `dir`. Errors if another process has it open.
     pub(crate) fn open(dir: &Path) -> Result<Self, SoloError> {
@@ -364,7 +367,7 @@ impl Store {
     }
 
     /// Application hash and results hash after an executed height: from its results, or from the header of the next block.
-    pub(crate) fn outcome(&self, at: i64) -> Result<Option<(Vec<u8>, Vec<u8>)>, SoloError> {
+    pub(crate) fn outcome(&self, at: i64) -> Result<Option<Outcome>, SoloError> {
         if let Some(results) = self.results(at)? {
             let hash = block::results_hash(&results.tx_results).to_vec();
             return Ok(Some((results.app_hash.to_vec(), hash)));

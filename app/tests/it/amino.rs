@@ -164,7 +164,8 @@ fn only_the_form_that_wallets_write_is_taken() {
     assert_ne!(code, 0, "{log}");
 
     // Everything that the document says is covered by the signature.
-    let changes: [(&str, &dyn Fn(&mut Draft)); 6] = [
+    type Change<'a> = (&'a str, &'a dyn Fn(&mut Draft));
+    let changes: [Change<'_>; 6] = [
         ("memo", &|d| d.body.memo = "other".to_owned()),
         ("timeout height", &|d| d.body.timeout_height = 900),
         ("amount", &|d| d.body.messages = vec![send(alice, &bob.address, 8)]),

@@ -4,7 +4,7 @@ use anyhow::{bail, Context, Result};
 use base64::prelude::{Engine, BASE64_STANDARD};
 use bytes::Bytes;
 use prost::Message;
-use prost_reflect::{DynamicMessage, Kind, MethodDescriptor, ReflectMessage, Value};
+use prost_reflect::{DynamicMessage, Kind, MethodDescriptor, Value};
 use serde_json::Value as Json;
 use tenure_node::grpc::registry::BytesCodec;
 use tenure_node::grpc::services;

@@ -134,7 +134,7 @@ fn encoding(text: &str) -> &'static str {
         "HEX"
     } else if text.ends_with('Z') && text.get(4..5) == Some("-") && text.get(10..11) == Some("T") {
         "time"
-    } else if text.len() >= 24 && text.len() % 4 == 0 && BASE64.decode(text).is_ok() {
+    } else if text.len() >= 24 && text.len().is_multiple_of(4) && BASE64.decode(text).is_ok() {
         "base64"
     } else {
         "text"

@@ -4,6 +4,7 @@ use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
 
 use anyhow::{bail, Context, Result};
+use rand_core::{OsRng, RngCore};
 
 /// Binds `address` for `what` (its name in messages, for example `gRPC`). If the port is taken: with `auto` a free one is taken
 /// instead and said in the log, else the error tells what to type, `setting` being the key to change.
@@ -34,10 +35,37 @@ pub fn bind(what: &str, setting: &str, address: SocketAddr, auto: bool) -> Resul
     }
 }
 
-/// An address that another program will bind a moment later: `address` if it is free, else as [`bind`]. Somebody else may come first;
-/// then that program says so.
+/// Ports for [`free`]: below those that the system gives to whoever asks for any, so that nobody is given one meanwhile.
+const QUIET_PORTS: std::ops::Range<u16> = 10_000..30_000;
+
+/// An address that another program will bind a moment later: `address` if it is free, else, or if its port is 0, one of [`QUIET_PORTS`]
+/// where [`bind`] would take any. Somebody else may still come first; then that program says so.
 pub fn free(what: &str, setting: &str, address: SocketAddr, auto: bool) -> Result<SocketAddr> {
-    Ok(bind(what, setting, address, auto)?.local_addr()?)
+    if address.port() != 0 {
+        match TcpListener::bind(address) {
+            Err(e) if e.kind() == ErrorKind::AddrInUse && auto => {}
+            _ => return Ok(bind(what, setting, address, auto)?.local_addr()?),
+        }
+    }
+    let width = u32::from(QUIET_PORTS.end - QUIET_PORTS.start);
+    for _ in 0..100 {
+        let offset = u16::try_from(OsRng.next_u32() % width).unwrap_or(0);
+        let quiet = SocketAddr::new(address.ip(), QUIET_PORTS.start + offset);
+        if TcpListener::bind(quiet).is_ok() {
+            if address.port() != 0 {
+                tracing::warn!(
+                    "port {} for {what} is in use; using {} instead",
+                    address.port(),
+                    quiet.port()
+                );
+            }
+            return Ok(quiet);
+        }
+    }
+    bail!(
+        "no free port on {} for {what} among 100 of {QUIET_PORTS:?}",
+        address.ip()
+    )
 }
 
 #[cfg(test)]

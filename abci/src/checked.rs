@@ -12,13 +12,11 @@ use parking_lot::Mutex;
 use prost::Message;
 use tendermint_abci::Application;
 use tendermint_proto::v0_38::abci::{
-    response_offer_snapshot, response_process_proposal::ProposalStatus, RequestApplySnapshotChunk, RequestCheckTx,
-    RequestEcho, RequestExtendVote, RequestFinalizeBlock, RequestInfo, RequestInitChain, RequestLoadSnapshotChunk,
-    RequestOfferSnapshot, RequestPrepareProposal, RequestProcessProposal, RequestQuery, RequestVerifyVoteExtension,
-    ResponseApplySnapshotChunk, ResponseCheckTx, ResponseCommit, ResponseEcho, ResponseExtendVote,
-    ResponseFinalizeBlock, ResponseFlush, ResponseInfo, ResponseInitChain, ResponseListSnapshots,
-    ResponseLoadSnapshotChunk, ResponseOfferSnapshot, ResponsePrepareProposal, ResponseProcessProposal, ResponseQuery,
-    ResponseVerifyVoteExtension, ValidatorUpdate,
+    response_offer_snapshot, response_process_proposal::ProposalStatus, RequestApplySnapshotChunk, RequestExtendVote,
+    RequestFinalizeBlock, RequestInfo, RequestInitChain, RequestOfferSnapshot, RequestPrepareProposal,
+    RequestProcessProposal, RequestVerifyVoteExtension, ResponseApplySnapshotChunk, ResponseCommit, ResponseExtendVote,
+    ResponseFinalizeBlock, ResponseInfo, ResponseInitChain, ResponseOfferSnapshot, ResponsePrepareProposal,
+    ResponseProcessProposal, ResponseVerifyVoteExtension, ValidatorUpdate,
 };
 
 use crate::grammar::{Call, Grammar};
@@ -139,9 +137,9 @@ fn block_bytes(txs: &[bytes::Bytes]) -> u64 {
 }
 
 impl<A: Application> Application for Checked<A> {
-    fn echo(&self, request: RequestEcho) -> ResponseEcho {
-        self.app.echo(request)
-    }
+    crate::forward!(
+        app: echo, query, check_tx, flush, list_snapshots, load_snapshot_chunk
+    );
 
     fn info(&self, request: RequestInfo) -> ResponseInfo {
         let answer = self.app.info(request);
@@ -160,18 +158,6 @@ impl<A: Application> Application for Checked<A> {
         answer
     }
 
-    fn query(&self, request: RequestQuery) -> ResponseQuery {
-        self.app.query(request)
-    }
-
-    fn check_tx(&self, request: RequestCheckTx) -> ResponseCheckTx {
-        self.app.check_tx(request)
-    }
-
-    fn flush(&self) -> ResponseFlush {
-        self.app.flush()
-    }
-
     fn commit(&self) -> ResponseCommit {
         let _turn = self.turn(Call::Commit);
         let answer = self.app.commit();
@@ -182,10 +168,6 @@ impl<A: Application> Application for Checked<A> {
         answer
     }
 
-    fn list_snapshots(&self) -> ResponseListSnapshots {
-        self.app.list_snapshots()
-    }
-
     fn offer_snapshot(&self, request: RequestOfferSnapshot) -> ResponseOfferSnapshot {
         let height = request.snapshot.as_ref().map_or(0, |snapshot| snapshot.height);
         let answer = self.app.offer_snapshot(request);
@@ -194,10 +176,6 @@ impl<A: Application> Application for Checked<A> {
             accepted: answer.result == response_offer_snapshot::Result::Accept as i32,
         });
         answer
-    }
-
-    fn load_snapshot_chunk(&self, request: RequestLoadSnapshotChunk) -> ResponseLoadSnapshotChunk {
-        self.app.load_snapshot_chunk(request)
     }
 
     fn apply_snapshot_chunk(&self, request: RequestApplySnapshotChunk) -> ResponseApplySnapshotChunk {

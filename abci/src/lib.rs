@@ -23,11 +23,16 @@ mod checked;
 mod client;
 mod connection;
 mod dispatch;
+mod forward;
 pub mod frame;
 pub mod grammar;
 mod listener;
 mod server;
 mod stream;
+
+/// The messages of the calls, for [`forward!`].
+#[doc(hidden)]
+pub use tendermint_proto::v0_38::abci as proto;
 
 pub use address::{Address, AddressError};
 pub use checked::{Checked, OnViolation};

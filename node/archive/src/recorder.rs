@@ -6,14 +6,7 @@ use crate::record::Record;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use tendermint_abci::Application;
-use tendermint_proto::v0_38::abci::{
-    RequestApplySnapshotChunk, RequestCheckTx, RequestEcho, RequestExtendVote, RequestFinalizeBlock, RequestInfo,
-    RequestInitChain, RequestLoadSnapshotChunk, RequestOfferSnapshot, RequestPrepareProposal, RequestProcessProposal,
-    RequestQuery, RequestVerifyVoteExtension, ResponseApplySnapshotChunk, ResponseCheckTx, ResponseCommit,
-    ResponseEcho, ResponseExtendVote, ResponseFinalizeBlock, ResponseFlush, ResponseInfo, ResponseInitChain,
-    ResponseListSnapshots, ResponseLoadSnapshotChunk, ResponseOfferSnapshot, ResponsePrepareProposal,
-    ResponseProcessProposal, ResponseQuery, ResponseVerifyVoteExtension,
-};
+use tendermint_proto::v0_38::abci::{RequestFinalizeBlock, RequestInfo, ResponseCommit, ResponseFinalizeBlock};
 
 /// An [`Application`] around another that keeps request and answer of `FinalizeBlock` and appends them to the archive *before* the inner
 /// application's `Commit`. So whatever instant a process dies at, no committed height is missing; a recorded one that was not committed
@@ -50,6 +43,11 @@ impl<A: Application> Recorder<A> {
 }
 
 impl<A: Application> Application for Recorder<A> {
+    tenure_abci::forward!(
+        app: echo, info, init_chain, query, check_tx, flush, list_snapshots, offer_snapshot, load_snapshot_chunk,
+        apply_snapshot_chunk, prepare_proposal, process_proposal, extend_vote, verify_vote_extension
+    );
+
     fn finalize_block(&self, request: RequestFinalizeBlock) -> ResponseFinalizeBlock {
         // Transactions are shared buffers: this copies no bytes of them.
         let asked = request.clone();
@@ -76,61 +74,5 @@ impl<A: Application> Application for Recorder<A> {
             self.archive.publish(height);
         }
         response
-    }
-
-    fn echo(&self, request: RequestEcho) -> ResponseEcho {
-        self.app.echo(request)
-    }
-
-    fn info(&self, request: RequestInfo) -> ResponseInfo {
-        self.app.info(request)
-    }
-
-    fn init_chain(&self, request: RequestInitChain) -> ResponseInitChain {
-        self.app.init_chain(request)
-    }
-
-    fn query(&self, request: RequestQuery) -> ResponseQuery {
-        self.app.query(request)
-    }
-
-    fn check_tx(&self, request: RequestCheckTx) -> ResponseCheckTx {
-        self.app.check_tx(request)
-    }
-
-    fn flush(&self) -> ResponseFlush {
-        self.app.flush()
-    }
-
-    fn list_snapshots(&self) -> ResponseListSnapshots {
-        self.app.list_snapshots()
-    }
-
-    fn offer_snapshot(&self, request: RequestOfferSnapshot) -> ResponseOfferSnapshot {
-        self.app.offer_snapshot(request)
-    }
-
-    fn load_snapshot_chunk(&self, request: RequestLoadSnapshotChunk) -> ResponseLoadSnapshotChunk {
-        self.app.load_snapshot_chunk(request)
-    }
-
-    fn apply_snapshot_chunk(&self, request: RequestApplySnapshotChunk) -> ResponseApplySnapshotChunk {
-        self.app.apply_snapshot_chunk(request)
-    }
-
-    fn prepare_proposal(&self, request: RequestPrepareProposal) -> ResponsePrepareProposal {
-        self.app.prepare_proposal(request)
-    }
-
-    fn process_proposal(&self, request: RequestProcessProposal) -> ResponseProcessProposal {
-        self.app.process_proposal(request)
-    }
-
-    fn extend_vote(&self, request: RequestExtendVote) -> ResponseExtendVote {
-        self.app.extend_vote(request)
-    }
-
-    fn verify_vote_extension(&self, request: RequestVerifyVoteExtension) -> ResponseVerifyVoteExtension {
-        self.app.verify_vote_extension(request)
     }
 }

@@ -6,12 +6,8 @@ use parking_lot::Mutex;
 use tendermint::Time;
 use tendermint_abci::Application;
 use tendermint_proto::v0_38::abci::{
-    RequestApplySnapshotChunk, RequestCheckTx, RequestEcho, RequestExtendVote, RequestFinalizeBlock, RequestInfo,
-    RequestInitChain, RequestLoadSnapshotChunk, RequestOfferSnapshot, RequestPrepareProposal, RequestProcessProposal,
-    RequestQuery, RequestVerifyVoteExtension, ResponseApplySnapshotChunk, ResponseCheckTx, ResponseCommit,
-    ResponseEcho, ResponseExtendVote, ResponseFinalizeBlock, ResponseFlush, ResponseInfo, ResponseInitChain,
-    ResponseListSnapshots, ResponseLoadSnapshotChunk, ResponseOfferSnapshot, ResponsePrepareProposal,
-    ResponseProcessProposal, ResponseQuery, ResponseVerifyVoteExtension,
+    RequestFinalizeBlock, RequestInfo, RequestPrepareProposal, RequestProcessProposal, ResponseCommit,
+    ResponseFinalizeBlock, ResponseInfo, ResponsePrepareProposal, ResponseProcessProposal,
 };
 use tenure_comet::{binary, ABCI_VERSION};
 use tokio::sync::watch;
@@ -78,6 +74,11 @@ fn refusal(request: &RequestInfo) -> Option<String> {
 }
 
 impl<A: Application> Application for Observed<A> {
+    tenure_abci::forward!(
+        app: echo, init_chain, query, check_tx, flush, list_snapshots, offer_snapshot, load_snapshot_chunk,
+        apply_snapshot_chunk, extend_vote, verify_vote_extension
+    );
+
     fn info(&self, request: RequestInfo) -> ResponseInfo {
         // abci-cli and other tools send no version and only look.
         let is_engine = !request.version.is_empty() || !request.abci_version.is_empty();
@@ -127,50 +128,6 @@ impl<A: Application> Application for Observed<A> {
         self.fail_points.reach("committed", height);
         self.watch.heads.send_replace(head);
         response
-    }
-
-    fn echo(&self, request: RequestEcho) -> ResponseEcho {
-        self.app.echo(request)
-    }
-
-    fn init_chain(&self, request: RequestInitChain) -> ResponseInitChain {
-        self.app.init_chain(request)
-    }
-
-    fn query(&self, request: RequestQuery) -> ResponseQuery {
-        self.app.query(request)
-    }
-
-    fn check_tx(&self, request: RequestCheckTx) -> ResponseCheckTx {
-        self.app.check_tx(request)
-    }
-
-    fn flush(&self) -> ResponseFlush {
-        self.app.flush()
-    }
-
-    fn list_snapshots(&self) -> ResponseListSnapshots {
-        self.app.list_snapshots()
-    }
-
-    fn offer_snapshot(&self, request: RequestOfferSnapshot) -> ResponseOfferSnapshot {
-        self.app.offer_snapshot(request)
-    }
-
-    fn load_snapshot_chunk(&self, request: RequestLoadSnapshotChunk) -> ResponseLoadSnapshotChunk {
-        self.app.load_snapshot_chunk(request)
-    }
-
-    fn apply_snapshot_chunk(&self, request: RequestApplySnapshotChunk) -> ResponseApplySnapshotChunk {
-        self.app.apply_snapshot_chunk(request)
-    }
-
-    fn extend_vote(&self, request: RequestExtendVote) -> ResponseExtendVote {
-        self.app.extend_vote(request)
-    }
-
-    fn verify_vote_extension(&self, request: RequestVerifyVoteExtension) -> ResponseVerifyVoteExtension {
-        self.app.verify_vote_extension(request)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use tendermint_abci::Application;
-use tendermint_proto::v0_38::abci::*;
+use tendermint_proto::v0_38::abci::{RequestQuery, ResponseQuery};
 use tenure_types::sdk;
 use tonic::{Code, Status};
 
@@ -66,70 +66,15 @@ fn refusal(status: &Status) -> ResponseQuery {
 }
 
 impl<A: Application> Application for WithNodeQueries<A> {
+    tenure_abci::forward!(
+        app: echo, info, init_chain, check_tx, flush, commit, list_snapshots, offer_snapshot, load_snapshot_chunk,
+        apply_snapshot_chunk, prepare_proposal, process_proposal, extend_vote, verify_vote_extension, finalize_block
+    );
+
     fn query(&self, request: RequestQuery) -> ResponseQuery {
         match self.own(&request) {
             Some(response) => response,
             None => self.app.query(request),
         }
-    }
-
-    fn echo(&self, request: RequestEcho) -> ResponseEcho {
-        self.app.echo(request)
-    }
-
-    fn info(&self, request: RequestInfo) -> ResponseInfo {
-        self.app.info(request)
-    }
-
-    fn init_chain(&self, request: RequestInitChain) -> ResponseInitChain {
-        self.app.init_chain(request)
-    }
-
-    fn check_tx(&self, request: RequestCheckTx) -> ResponseCheckTx {
-        self.app.check_tx(request)
-    }
-
-    fn flush(&self) -> ResponseFlush {
-        self.app.flush()
-    }
-
-    fn commit(&self) -> ResponseCommit {
-        self.app.commit()
-    }
-
-    fn list_snapshots(&self) -> ResponseListSnapshots {
-        self.app.list_snapshots()
-    }
-
-    fn offer_snapshot(&self, request: RequestOfferSnapshot) -> ResponseOfferSnapshot {
-        self.app.offer_snapshot(request)
-    }
-
-    fn load_snapshot_chunk(&self, request: RequestLoadSnapshotChunk) -> ResponseLoadSnapshotChunk {
-        self.app.load_snapshot_chunk(request)
-    }
-
-    fn apply_snapshot_chunk(&self, request: RequestApplySnapshotChunk) -> ResponseApplySnapshotChunk {
-        self.app.apply_snapshot_chunk(request)
-    }
-
-    fn prepare_proposal(&self, request: RequestPrepareProposal) -> ResponsePrepareProposal {
-        self.app.prepare_proposal(request)
-    }
-
-    fn process_proposal(&self, request: RequestProcessProposal) -> ResponseProcessProposal {
-        self.app.process_proposal(request)
-    }
-
-    fn extend_vote(&self, request: RequestExtendVote) -> ResponseExtendVote {
-        self.app.extend_vote(request)
-    }
-
-    fn verify_vote_extension(&self, request: RequestVerifyVoteExtension) -> ResponseVerifyVoteExtension {
-        self.app.verify_vote_extension(request)
-    }
-
-    fn finalize_block(&self, request: RequestFinalizeBlock) -> ResponseFinalizeBlock {
-        self.app.finalize_block(request)
     }
 }

@@ -30,7 +30,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("tenure-x-market", MARKET),
     ("tenure-app", APP),
     ("tenure-abci", &[]),
-    ("tenure-archive", &[]),
+    ("tenure-archive", &["tenure-abci"]),
     ("tenure-rest", &[]),
     ("tenure-comet", &[]),
     ("tenure-solo", &["tenure-archive"]),

@@ -58,6 +58,8 @@ pub struct Setup<'a> {
 /// CometBFT, wherever it runs.
 pub struct CometEngine {
     chain_id: String,
+    /// Id of the CometBFT that must answer; `None` if somebody else runs it, with a node key of its own perhaps.
+    node_id: Option<String>,
     rpc: Rpc,
     archive: Archive,
     watch: Arc<Watch>,
@@ -74,11 +76,13 @@ pub fn supervised<A: Application>(
     started: impl FnMut(u32) + Send + 'static,
 ) -> Result<Started> {
     let launch = launch(setup.home, setup.config, binary)?;
+    let node_id = tenure_solo::load_node_id(&setup.home.node_key())?;
     tracing::info!(version = %binary.version, program = %binary.path.display(), "CometBFT found");
     let (server, watch, archive) = serve(app, &setup)?;
     let supervisor = Supervisor::start(launch, started).context("cannot start the thread of CometBFT")?;
     let engine = Arc::new(CometEngine {
         chain_id: setup.chain_id,
+        node_id: Some(node_id),
         rpc: Rpc::new(setup.config.rpc),
         archive,
         watch,
@@ -109,6 +113,7 @@ pub fn external<A: Application>(app: A, setup: Setup<'_>) -> Result<Started> {
     let alive = watch::Sender::new(Life::Running);
     let engine = Arc::new(CometEngine {
         chain_id: setup.chain_id,
+        node_id: None,
         rpc: Rpc::new(setup.config.rpc),
         archive,
         watch,
@@ -206,22 +211,38 @@ fn launch(home: &Home, config: &CometConfig, binary: &CometBft) -> Result<Launch
 }
 
 impl CometEngine {
-    /// Waits until JSON-RPC answers, the engine ends or the limit has passed, and completes the head that the start knew.
+    /// Whether the CometBFT that answers is the one on our home, not another that took the port first.
+    fn is_ours(&self) -> Result<bool, RpcError> {
+        let found = self.rpc.status()?.node.default_node_id;
+        match &self.node_id {
+            Some(own) if *own != found => {
+                tracing::warn!(own, found, "another node answers where our CometBFT should; its port was taken");
+                Ok(false)
+            }
+            _ => Ok(true),
+        }
+    }
+
+    /// Waits until our CometBFT's JSON-RPC answers, the engine ends or the limit has passed, and completes the head that the start knew.
     async fn answers(self: Arc<Self>) {
         let engine: Arc<dyn Engine> = self.clone();
         let asked = async {
             loop {
                 let engine = self.clone();
                 let answer = tokio::task::spawn_blocking(move || {
-                    engine.rpc.status()?;
+                    if !engine.is_ours()? {
+                        return Ok(false);
+                    }
                     engine.complete_head()?;
                     engine.fill_archive();
-                    Ok::<_, RpcError>(())
+                    Ok::<_, RpcError>(true)
                 });
-                if matches!(answer.await, Ok(Ok(()))) {
-                    break;
-                }
-                tokio::time::sleep(Duration::from_millis(50)).await;
+                let pause = match answer.await {
+                    Ok(Ok(true)) => break,
+                    Ok(Ok(false)) => Duration::from_secs(1),
+                    Ok(Err(_)) | Err(_) => Duration::from_millis(50),
+                };
+                tokio::time::sleep(pause).await;
             }
             let _ = tokio::time::timeout(FIRST_BLOCK, engine.wait_for_height(1)).await;
         };

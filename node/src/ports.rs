@@ -42,9 +42,10 @@ const QUIET_PORTS: std::ops::Range<u16> = 10_000..30_000;
 /// where [`bind`] would take any. Somebody else may still come first; then that program says so.
 pub fn free(what: &str, setting: &str, address: SocketAddr, auto: bool) -> Result<SocketAddr> {
     if address.port() != 0 {
-        match TcpListener::bind(address) {
-            Err(e) if e.kind() == ErrorKind::AddrInUse && auto => {}
-            _ => return Ok(bind(what, setting, address, auto)?.local_addr()?),
+        // Bound only for a moment: the other program binds it next.
+        let busy = TcpListener::bind(address).is_err_and(|e| e.kind() == ErrorKind::AddrInUse);
+        if !(busy && auto) {
+            return Ok(bind(what, setting, address, false)?.local_addr()?);
         }
     }
     let width = u32::from(QUIET_PORTS.end - QUIET_PORTS.start);
@@ -90,6 +91,19 @@ mod tests {
         let other = bind("gRPC", "grpc.address", address, true)?.local_addr()?;
         assert_eq!(other.ip(), address.ip());
         assert_ne!(other.port(), address.port());
+        Ok(())
+    }
+
+    #[test]
+    fn a_port_that_is_free_stays_free_for_the_program_it_is_handed_to() -> Result<()> {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let quiet = free("p2p", "p2p.laddr", any, false)?;
+        assert!(QUIET_PORTS.contains(&quiet.port()), "{quiet}");
+        assert_eq!(free("p2p", "p2p.laddr", quiet, false)?, quiet);
+        let taken = TcpListener::bind(quiet)?;
+        assert!(free("p2p", "p2p.laddr", quiet, false).is_err());
+        assert_ne!(free("p2p", "p2p.laddr", quiet, true)?, quiet);
+        drop(taken);
         Ok(())
     }
 }

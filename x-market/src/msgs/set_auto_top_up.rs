@@ -37,7 +37,7 @@ impl Handler for SetAutoTopUp {
         }
         tenure_x_escrow::set_auto_top_up(ctx, bid.id, &tenant, msg.auto_top_up.as_ref())?;
         if bid.lease_id > 0 {
-            // The review that went without the order may have passed: it is made up for now.
+            // A review may have passed while there was no order: catching the lease up draws on the new one at once.
             lease(ctx, bid.lease_id)?;
         }
         Ok(MsgSetAutoTopUpResponse {})

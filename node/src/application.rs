@@ -144,11 +144,6 @@ pub fn app_state(profile: Profile) -> Result<Value> {
     Ok(genesis::default_app_state(profile, &[])?)
 }
 
-/// The most gas of one block that the application allows, for the consensus parameters.
-pub fn max_block_gas() -> u64 {
-    tenure_sdk::clock::default_params().max_block_gas
-}
-
 /// Checks the application's part of a genesis. Error: names section and field.
 pub fn check_genesis(document: &Genesis) -> Result<()> {
     let state: Value = serde_json::from_slice(&document.app_state).context("app_state is missing or not JSON")?;

@@ -48,7 +48,8 @@ pub fn document(new: NewGenesis<'_>) -> Result<Value> {
         "chain_id": new.chain_id,
         "initial_height": "1",
         "consensus_params": {
-            "block": { "max_bytes": "2097152", "max_gas": application::max_block_gas().to_string() },
+            // The application limits blocks, so that it sees the whole mempool (docs/decisions.md).
+            "block": { "max_bytes": "-1", "max_gas": "-1" },
             "evidence": { "max_age_num_blocks": "100000", "max_age_duration": "172800000000000", "max_bytes": "1048576" },
             "validator": { "pub_key_types": ["ed25519"] },
             // CometBFT takes it from here, not from Info, when it rolls back; blocks carry what Info says.

@@ -216,7 +216,11 @@ impl CometEngine {
         let found = self.rpc.status()?.node.default_node_id;
         match &self.node_id {
             Some(own) if *own != found => {
-                tracing::warn!(own, found, "another node answers where our CometBFT should; its port was taken");
+                tracing::warn!(
+                    own,
+                    found,
+                    "another node answers where our CometBFT should; its port was taken"
+                );
                 Ok(false)
             }
             _ => Ok(true),

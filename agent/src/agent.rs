@@ -5,6 +5,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    future::Future,
     sync::{
         atomic::{AtomicBool, Ordering},
         Arc,
@@ -28,13 +29,13 @@ use tokio::sync::{mpsc, watch};
 
 use crate::{
     admission::{decide, OpenBid, Situation},
-    attest::{due, messages, Chain as Facts, EpochRecord, Grid, LeaseTerms},
+    attest::{attestation, due, refusal, Chain as Facts, EpochRecord, Grid, LeaseTerms, Refusal},
     backoff::Backoff,
     capacity,
     chain::Chain,
     pricing::Prices,
     reconcile::{end_of_lease, step, Report, Step},
-    workloads::Workloads,
+    workloads::{View, Workloads},
 };
 
 /// How often the chain's height is asked for.
@@ -47,6 +48,8 @@ const LEAVES_KEPT_MS: u64 = 7 * 24 * 3_600_000;
 const WITHDRAW_LEASES: usize = 100;
 /// How often earnings are looked at.
 const WITHDRAW_LOOK: Duration = Duration::from_secs(60);
+/// Longest wait before an attestation that failed is tried again: its epoch has a deadline, and trying costs nothing.
+const ATTEST_AGAIN: Duration = Duration::from_secs(2);
 
 /// What the agent is told by its owner.
 #[derive(Debug, Clone)]
@@ -59,7 +62,7 @@ pub struct Settings {
     pub prices: Prices,
     /// What the machine had free when the agent started.
     pub measured: Resources,
-    /// Below this balance, base units, nothing is claimed: fees for attestations come first.
+    /// Below this balance, base units, nothing is claimed: fees for the leases that there are come first. Attestations need none.
     pub reserve: u128,
     /// Earnings from which on they are withdrawn while leases run, base units; 0: never, closing pays out by itself.
     pub withdraw_from: u128,
@@ -91,6 +94,8 @@ pub struct Agent<C> {
     backoff: Backoff<Purpose>,
     claimed: BTreeMap<u64, u64>,
     app_hashes: BTreeMap<u64, Vec<u8>>,
+    /// Up to where outcomes were final at the last look.
+    final_until_ms: u64,
     withdraw_at: Instant,
 }
 
@@ -107,6 +112,7 @@ impl<C: Chain> Agent<C> {
             backoff: Backoff::new(Duration::from_millis(500), Duration::from_secs(30)),
             claimed: BTreeMap::new(),
             app_hashes: BTreeMap::new(),
+            final_until_ms: 0,
             withdraw_at: Instant::now(),
         }
     }
@@ -183,6 +189,7 @@ impl<C: Chain> Agent<C> {
                     self.claimed.insert(bid, rate);
                 }
             }
+            Err(error) if purpose == Purpose::Attest => self.not_attested(&error),
             Err(error) => {
                 let wait = self.backoff.failed(purpose, Instant::now());
                 tracing::warn!(?purpose, retry_ms = wait.as_millis(), "{error}");
@@ -190,14 +197,37 @@ impl<C: Chain> Agent<C> {
         }
     }
 
+    /// What is left to do is what the next look finds due, whatever the reason; it decides only what to say.
+    fn not_attested(&mut self, error: &Error) {
+        let wait = self
+            .backoff
+            .failed_in_haste(Purpose::Attest, Instant::now(), ATTEST_AGAIN);
+        match refusal(error) {
+            // This process before it was killed, or another with the same key.
+            Some(Refusal::Known) => tracing::debug!("attested already, or by what waits in the mempool: {error}"),
+            Some(Refusal::Late) => {
+                tracing::warn!(
+                    "an epoch was over before the chain had its attestation; it is missed and not paid: {error}"
+                )
+            }
+            None => tracing::warn!(purpose = ?Purpose::Attest, retry_ms = wait.as_millis(), "{error}"),
+        }
+    }
+
     fn send(&mut self, purpose: Purpose, messages: Vec<Any>) {
+        let chain = self.chain.clone();
+        self.begin(purpose, async move { chain.send(messages).await });
+    }
+
+    /// Lets a transaction go its way, unless one of the kind is under way or waits after a failure.
+    fn begin(&mut self, purpose: Purpose, sending: impl Future<Output = Result<(), Error>> + Send + 'static) {
         if !self.free(purpose) {
             return;
         }
         self.under_way.insert(purpose);
-        let (chain, done) = (self.chain.clone(), self.done.0.clone());
+        let done = self.done.0.clone();
         tokio::spawn(async move {
-            let result = chain.send(messages).await;
+            let result = sending.await;
             // The loop is gone only when the process ends.
             let _ = done.send((purpose, result));
         });
@@ -253,19 +283,18 @@ impl<C: Chain> Agent<C> {
                     }
                 }
                 Step::Ready => {
-                    let Some(view) = view else { continue };
-                    let receipt_signature = hex::decode(&view.record.receipt_signature).context("receipt_signature")?;
-                    let provider = self.settings.provider.clone();
-                    self.send(
-                        Purpose::Ready(id),
-                        vec![any(&MsgLeaseReady {
-                            provider,
-                            lease_id: id,
-                            receipt_signature,
-                        })],
-                    );
+                    let ready = self.ready(id, view.as_ref())?;
+                    self.send(Purpose::Ready(id), vec![ready]);
                 }
-                Step::Finish(report) => self.finish(id, &report),
+                Step::Over(report) => {
+                    let ready = self.ready(id, view.as_ref())?;
+                    let finish = self.finish(id, &report);
+                    self.send(Purpose::Ready(id), vec![ready, finish]);
+                }
+                Step::Finish(report) => {
+                    let finish = self.finish(id, &report);
+                    self.send(Purpose::Finish(id), vec![finish]);
+                }
                 Step::Suspend(suspend) => self.workloads.suspend(id, suspend),
                 Step::End(why) => self.workloads.retire(id, &why)?,
             }
@@ -278,21 +307,31 @@ impl<C: Chain> Agent<C> {
         Ok(())
     }
 
-    fn finish(&mut self, id: u64, report: &Report) {
+    fn ready(&self, id: u64, view: Option<&View>) -> Result<Any> {
+        let receipt = view
+            .map(|view| view.record.receipt_signature.as_str())
+            .unwrap_or_default();
+        Ok(any(&MsgLeaseReady {
+            provider: self.settings.provider.clone(),
+            lease_id: id,
+            receipt_signature: hex::decode(receipt).context("receipt_signature")?,
+        }))
+    }
+
+    fn finish(&self, id: u64, report: &Report) -> Any {
         let output_root = report
             .ended
             .as_ref()
             .map(|ended| output_root(&ended.output_list()).to_vec())
             .unwrap_or_default();
-        let message = MsgFinishLease {
+        any(&MsgFinishLease {
             provider: self.settings.provider.clone(),
             lease_id: id,
             reason: report.reason.into(),
             exit_code: report.exit_code,
             output_root,
             detail: report.detail.clone(),
-        };
-        self.send(Purpose::Finish(id), vec![any(&message)]);
+        })
     }
 
     /// Lets go of workloads whose leases the chain has closed; the list of open leases alone is no proof of that.
@@ -321,6 +360,10 @@ impl<C: Chain> Agent<C> {
         grid: Grid,
         leases: &[Lease],
     ) -> Result<()> {
+        if std::mem::replace(&mut self.final_until_ms, provider.final_until_ms) != provider.final_until_ms {
+            // Something else is due now: what failed before says nothing about it.
+            self.backoff.worked(&Purpose::Attest);
+        }
         if !self.free(Purpose::Attest) {
             return Ok(());
         }
@@ -338,16 +381,13 @@ impl<C: Chain> Agent<C> {
             };
             // The chain excepts only leases that it has.
             record.down.retain(|id| terms.iter().any(|lease| lease.id == *id));
-            if !record.down.is_empty() {
-                tracing::warn!(epoch, leases = ?record.down, "did not run all of their part; the epoch is attested without them");
-            }
             records.push(record);
         }
-        if records.is_empty() {
+        let Some(attestation) = attestation(&self.settings.provider, &records) else {
             return Ok(());
-        }
-        let messages = messages(&self.settings.provider, &records);
-        self.send(Purpose::Attest, messages);
+        };
+        let chain = self.chain.clone();
+        self.begin(Purpose::Attest, async move { chain.attest(attestation).await });
         self.workloads
             .home()
             .prune_epochs(grid.epoch_at(status.live_ms.saturating_sub(LEAVES_KEPT_MS)))?;
@@ -379,6 +419,9 @@ impl<C: Chain> Agent<C> {
             };
             let record = EpochRecord::new(&chain_id, grid, epoch, &judged, &app_hash, head);
             workloads.home().save_epoch(&record)?;
+            if !record.down.is_empty() {
+                tracing::warn!(epoch, leases = ?record.down, "did not run all of their part; the epoch is attested without them");
+            }
             Ok(record)
         })
         .await?

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use prost::Message;
 use serde::{Deserialize, Serialize};
+use tenure_client::Error;
 use tenure_proto::{
     any,
     tenure::{
@@ -22,6 +23,10 @@ use tenure_types::merkle;
 pub const EPOCHS_PER_TX: usize = 8;
 /// Most leases in one `MsgReportDown` (market.v1).
 pub const DOWN_PER_MESSAGE: usize = 256;
+/// The chain's code of an epoch whose outcome is final, codespace provider (docs/errors.md).
+const ALREADY_FINAL: u32 = 9;
+/// The chain's code of an epoch whose deadline has passed, codespace provider.
+const TOO_LATE: u32 = 8;
 
 /// A provider's epoch grid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,6 +128,8 @@ pub fn verdict(lease: &LeaseTerms, service: Option<&Service>, grid: Grid, epoch:
         return Verdict::Down;
     };
     match service.ended_ms {
+        // It was over before the chain knew that it ran.
+        Some(ended) if ended < lease.ready_ms => Verdict::Down,
         Some(ended) if ended >= to => Verdict::Running,
         // An epoch that began after the program's end holds nothing but waiting.
         Some(ended) if ended >= start && to - ended <= grid.finish_slack_ms() => Verdict::Exited,
@@ -215,36 +222,65 @@ impl EpochRecord {
     }
 }
 
-/// The messages that attest these epochs, ascending: leases that did not run are excepted before the epoch they did not run in is attested.
-pub fn messages(provider: &str, records: &[EpochRecord]) -> Vec<Any> {
-    let mut messages = Vec::new();
-    let mut batch: Vec<EpochRoot> = Vec::new();
-    let attest = |epochs: Vec<EpochRoot>| {
-        any(&MsgAttest {
-            provider: provider.to_owned(),
-            epochs,
-        })
-    };
-    for record in records {
-        if !record.down.is_empty() && !batch.is_empty() {
-            messages.push(attest(std::mem::take(&mut batch)));
-        }
-        for ids in record.down.chunks(DOWN_PER_MESSAGE) {
-            messages.push(any(&MsgReportDown {
+/// One transaction of attestations, in the form that the chain takes without a fee: exceptions, then one `MsgAttest`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Attestation {
+    /// What is sent.
+    pub messages: Vec<Any>,
+    /// The last epoch that it attests: its nonce.
+    pub nonce: u64,
+}
+
+/// The transaction that attests the first of these epochs, which ascend without a hole, and as many of the next as go with it. The chain excepts
+/// leases from the epoch that is next only, so an epoch with exceptions of its own is the first of a transaction. None: there is no epoch.
+pub fn attestation(provider: &str, records: &[EpochRecord]) -> Option<Attestation> {
+    let (first, rest) = records.split_first()?;
+    let mut messages: Vec<Any> = first
+        .down
+        .chunks(DOWN_PER_MESSAGE)
+        .map(|ids| {
+            any(&MsgReportDown {
                 provider: provider.to_owned(),
-                epoch: record.epoch,
+                epoch: first.epoch,
                 lease_ids: ids.to_vec(),
-            }));
-        }
-        batch.push(EpochRoot {
+            })
+        })
+        .collect();
+    let together = rest.iter().take_while(|record| record.down.is_empty());
+    let epochs: Vec<EpochRoot> = std::iter::once(first)
+        .chain(together)
+        .map(|record| EpochRoot {
             epoch: record.epoch,
             root: record.root().to_vec(),
-        });
+        })
+        .collect();
+    let nonce = epochs.last()?.epoch;
+    messages.push(any(&MsgAttest {
+        provider: provider.to_owned(),
+        epochs,
+    }));
+    Some(Attestation { messages, nonce })
+}
+
+/// Why the chain may refuse an attestation that is in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// An epoch in it is final, or will be by what waits in the mempool: what the chain's state says next tells whether anything is left to do.
+    Known,
+    /// An epoch's deadline has passed: it is missed, and the chain's state says from which one on to go on.
+    Late,
+}
+
+/// Which of the two an error is; none: it is another.
+pub fn refusal(error: &Error) -> Option<Refusal> {
+    match error {
+        Error::Refused(refusal) if refusal.codespace == "provider" => match refusal.code {
+            ALREADY_FINAL => Some(Refusal::Known),
+            TOO_LATE => Some(Refusal::Late),
+            _ => None,
+        },
+        _ => None,
     }
-    if !batch.is_empty() {
-        messages.push(attest(batch));
-    }
-    messages
 }
 
 mod hex_map {

@@ -72,6 +72,11 @@ fn a_program_that_ended_is_attested_up_to_its_report() {
         Verdict::Down,
         "not reported at all"
     );
+    assert_eq!(
+        judged(&lease(30_001, 31_000), ended, 0),
+        Verdict::Down,
+        "over before it was ready"
+    );
     let late = service(9_000, 60_000, Some(60_000));
     assert_eq!(judged(&lease(10_000, 62_000), late, 0), Verdict::Exited);
     assert_eq!(
@@ -107,32 +112,62 @@ fn late_epochs_come_in_order_and_in_batches() {
     assert_eq!(due(&chain(60_700, 250_000), &[lease(200_000, 0)]), [1, 2, 3]);
 }
 
+/// The messages of the first transaction, and its nonce.
+fn first(records: &[EpochRecord]) -> (Vec<String>, u64) {
+    let Attestation { messages, nonce } = attestation("p", records).expect("an epoch");
+    let kinds = messages.iter().map(|m| match m.type_url.as_str() {
+        "/tenure.provider.v1.MsgAttest" => {
+            let m = MsgAttest::decode(m.value.as_slice()).expect("attest");
+            let epochs: Vec<_> = m.epochs.iter().map(|e| e.epoch).collect();
+            format!("attest {epochs:?}")
+        }
+        _ => {
+            let m = MsgReportDown::decode(m.value.as_slice()).expect("down");
+            format!("down {} × {}", m.epoch, m.lease_ids.len())
+        }
+    });
+    (kinds.collect(), nonce)
+}
+
 #[test]
-fn exceptions_come_before_the_epoch_they_concern() {
+fn a_transaction_excepts_from_its_first_epoch_only() {
     let record = |epoch, down: Vec<u64>| EpochRecord {
         epoch,
         leaves: BTreeMap::new(),
         down,
     };
-    let many: Vec<u64> = (0..300).collect();
-    let kinds: Vec<_> = messages("p", &[record(3, vec![]), record(4, many), record(5, vec![])])
-        .iter()
-        .map(|m| match m.type_url.as_str() {
-            "/tenure.provider.v1.MsgAttest" => {
-                let m = MsgAttest::decode(m.value.as_slice()).expect("attest");
-                m.epochs
-                    .iter()
-                    .map(|e| format!("attest {}", e.epoch))
-                    .collect::<Vec<_>>()
-                    .join(", ")
-            }
-            _ => {
-                let m = MsgReportDown::decode(m.value.as_slice()).expect("down");
-                format!("down {} × {}", m.epoch, m.lease_ids.len())
-            }
-        })
-        .collect();
-    assert_eq!(kinds, ["attest 3", "down 4 × 256", "down 4 × 44", "attest 4, attest 5"]);
+    let words = |words: &[&str]| words.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>();
+    let records = [
+        record(3, vec![]),
+        record(4, (0..300).collect()),
+        record(5, vec![]),
+        record(6, vec![]),
+        record(7, vec![1]),
+    ];
+    assert_eq!(first(&records), (words(&["attest [3]"]), 3));
+    let second = words(&["down 4 × 256", "down 4 × 44", "attest [4, 5, 6]"]);
+    assert_eq!(first(&records[1..]), (second, 6));
+    assert_eq!(first(&records[4..]), (words(&["down 7 × 1", "attest [7]"]), 7));
+    assert_eq!(attestation("p", &[]), None);
+}
+
+#[test]
+fn two_refusals_have_a_meaning_of_their_own() {
+    let refused = |codespace: &str, code| {
+        Error::Refused(Box::new(tenure_client::error::Refusal {
+            stage: tenure_client::error::Stage::Check,
+            codespace: codespace.to_owned(),
+            code,
+            log: String::new(),
+            hash: String::new(),
+            height: 0,
+        }))
+    };
+    assert_eq!(refusal(&refused("provider", 9)), Some(Refusal::Known));
+    assert_eq!(refusal(&refused("provider", 8)), Some(Refusal::Late));
+    assert_eq!(refusal(&refused("provider", 7)), None);
+    assert_eq!(refusal(&refused("sdk", 9)), None);
+    assert_eq!(refusal(&Error::NotFound(String::new())), None);
 }
 
 #[test]

@@ -30,8 +30,17 @@ impl<K: Ord> Backoff<K> {
 
     /// It failed: gives the wait.
     pub fn failed(&mut self, key: K, now: Instant) -> Duration {
+        self.failed_in_haste(key, now, self.longest)
+    }
+
+    /// It failed, and cannot wait longer than this whatever the limit: gives the wait.
+    pub fn failed_in_haste(&mut self, key: K, now: Instant, longest: Duration) -> Duration {
         let (count, until) = self.failures.entry(key).or_insert((0, now));
-        let wait = self.first.saturating_mul(1 << (*count).min(16)).min(self.longest);
+        let wait = self
+            .first
+            .saturating_mul(1 << (*count).min(16))
+            .min(self.longest)
+            .min(longest);
         let wait = wait + wait.mul_f64(rand::random::<f64>() / 4.0);
         *count += 1;
         *until = now + wait;
@@ -67,5 +76,12 @@ mod tests {
         assert!(!backoff.ready(&1, now) && backoff.ready(&2, now));
         backoff.worked(&1);
         assert!(backoff.ready(&1, now));
+        let hasty = (0..6)
+            .map(|_| backoff.failed_in_haste(2, now, Duration::from_secs(3)))
+            .max();
+        assert!(
+            hasty.is_some_and(|wait| wait <= Duration::from_millis(3_750)),
+            "{hasty:?}"
+        );
     }
 }

@@ -5,7 +5,11 @@
 
 use std::{collections::BTreeMap, future::Future};
 
-use tenure_client::{chain::Client, sender::TxSender, Error, Result};
+use tenure_client::{
+    chain::Client,
+    sender::{TxResult, TxSender},
+    Error, Result,
+};
 use tenure_proto::{
     tenure::{
         chain::v1::StatusResponse,
@@ -14,6 +18,8 @@ use tenure_proto::{
     },
     Any,
 };
+
+use crate::attest::Attestation;
 
 /// The chain as one provider sees it.
 pub trait Chain: Send + Sync + 'static {
@@ -35,6 +41,9 @@ pub trait Chain: Send + Sync + 'static {
     fn earned(&self, leases: &[u64]) -> impl Future<Output = Result<BTreeMap<u64, u128>>> + Send;
     /// Sends one transaction and waits until a block has executed it with success.
     fn send(&self, messages: Vec<Any>) -> impl Future<Output = Result<()>> + Send;
+    /// Sends an attestation and waits until a block has executed it with success. It costs no fee and waits for none of the transactions that
+    /// are under way.
+    fn attest(&self, attestation: Attestation) -> impl Future<Output = Result<()>> + Send;
 }
 
 /// A node, reached over gRPC.
@@ -114,18 +123,30 @@ impl Chain for Node {
     }
 
     async fn send(&self, messages: Vec<Any>) -> Result<()> {
-        let kinds: Vec<_> = messages
-            .iter()
-            .map(|m| m.type_url.rsplit('.').next().unwrap_or_default().to_owned())
-            .collect();
-        let done = self.sender.send_and_confirm(messages).await?;
-        tracing::info!(
-            messages = kinds.join(","),
-            height = done.height,
-            hash = done.hash,
-            gas = done.gas,
-            "sent"
+        let kinds = kinds(&messages);
+        told(&kinds, &self.sender.send_and_confirm(messages).await?);
+        Ok(())
+    }
+
+    async fn attest(&self, attestation: Attestation) -> Result<()> {
+        let kinds = kinds(&attestation.messages);
+        told(
+            &kinds,
+            &self.sender.send_free(attestation.messages, attestation.nonce).await?,
         );
         Ok(())
     }
+}
+
+/// The names of the messages, without their packages.
+fn kinds(messages: &[Any]) -> String {
+    let names: Vec<_> = messages
+        .iter()
+        .map(|m| m.type_url.rsplit('.').next().unwrap_or_default())
+        .collect();
+    names.join(",")
+}
+
+fn told(messages: &str, done: &TxResult) {
+    tracing::info!(messages, height = done.height, hash = done.hash, gas = done.gas, "sent");
 }

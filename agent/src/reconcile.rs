@@ -20,6 +20,9 @@ pub enum Step {
     Restart,
     /// Tell the chain that the workload is in our hands and running.
     Ready,
+    /// Tell the chain in one transaction that it was in our hands and how it ended: it was over before the chain knew of it, so no time passes between
+    /// the two that would be paid.
+    Over(Report),
     /// Tell the chain how it ended.
     Finish(Report),
     /// Let it stand still, or go on.
@@ -59,7 +62,8 @@ pub fn step(lease: &Lease, view: Option<&View>) -> Step {
         LeaseState::Starting | LeaseState::Active | LeaseState::Paused => match view.map(|view| &view.record.phase) {
             None => Step::Wait,
             Some(Phase::Running) if !running => Step::Restart,
-            Some(_) if lease.state() == LeaseState::Starting => Step::Ready,
+            Some(Phase::Running) if lease.state() == LeaseState::Starting => Step::Ready,
+            Some(Phase::Ended(ended)) if lease.state() == LeaseState::Starting => Step::Over(report(ended)),
             Some(Phase::Running) => Step::Suspend(lease.state() == LeaseState::Paused),
             Some(Phase::Ended(ended)) => Step::Finish(report(ended)),
         },
@@ -170,10 +174,9 @@ mod tests {
         );
 
         let done = |state, code, by_itself| step(&lease(state), Some(&view(ended(code, by_itself), false)));
-        assert_eq!(
-            done(Starting, 0, true),
-            Step::Ready,
-            "a short program still was ready first"
+        assert!(
+            matches!(done(Starting, 0, true), Step::Over(r) if r.reason == CloseReason::Completed),
+            "a program that was over before it was ready is not paid in between"
         );
         for (code, by_itself, reason) in [
             (0, true, CloseReason::Completed),

@@ -7,7 +7,7 @@
 
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+use serde::{de::IgnoredAny, Deserialize, Serialize};
 
 use crate::{
     chain::DEFAULT_NODE,
@@ -35,6 +35,16 @@ pub struct Config {
     pub key: String,
 }
 
+/// What of `tenure-agent`'s file concerns a client. The endpoint tells it from a client's own, which has none.
+#[derive(Deserialize)]
+struct AgentConfig {
+    node: String,
+    key: String,
+    keyring: Backend,
+    #[serde(rename = "endpoint")]
+    _endpoint: IgnoredAny,
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -60,7 +70,8 @@ impl Config {
         home.join("config.toml")
     }
 
-    /// The configuration of a home, or none. Error: it is malformed, with line and key.
+    /// The configuration of a home, or none. Error: it is malformed, with line and key. A provider's home serves too: its agent's file says where
+    /// node and key are under the same names, and much else that is of no use here.
     pub fn load(home: &Path) -> Result<Option<Self>> {
         let path = Self::path(home);
         let text = match std::fs::read_to_string(&path) {
@@ -68,9 +79,16 @@ impl Config {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(Error::file(path)(e)),
         };
-        let config: Self = toml::from_str(&text)
-            .map_err(|e| Error::Usage(format!("{}: {}", path.display(), e.to_string().trim_end())))?;
-        Ok(Some(config))
+        let malformed = |e: toml::de::Error| Error::Usage(format!("{}: {}", path.display(), e.to_string().trim_end()));
+        if let Ok(agent) = toml::from_str::<AgentConfig>(&text) {
+            return Ok(Some(Self {
+                node: agent.node,
+                keyring: agent.keyring,
+                key: agent.key,
+                ..Self::default()
+            }));
+        }
+        toml::from_str(&text).map(Some).map_err(malformed)
     }
 
     /// Writes the configuration of a home in one step.
@@ -96,6 +114,15 @@ mod tests {
         };
         config.save(home.path())?;
         assert_eq!(Config::load(home.path())?, Some(config));
+        let agent = "node = \"http://127.0.0.1:1\"\nkey = \"provider\"\nkeyring = \"test\"\nmoniker = \"attic\"\nlisten = \"127.0.0.1:2\"\n\
+                     endpoint = \"http://127.0.0.1:2\"\n\n[limits]\nlog = \"8MiB\"\n";
+        std::fs::write(Config::path(home.path()), agent).expect("write");
+        let found = Config::load(home.path())?.expect("a provider's home");
+        assert_eq!(
+            (found.node.as_str(), found.key.as_str()),
+            ("http://127.0.0.1:1", "provider")
+        );
+        assert_eq!((found.keyring, found.chain_id.as_str()), (Backend::Test, ""));
         std::fs::write(Config::path(home.path()), "nod = \"x\"\n").expect("write");
         let error = Config::load(home.path()).expect_err("unknown key").to_string();
         assert!(error.contains("nod") && error.contains("line 1"), "{error}");

@@ -14,6 +14,7 @@
 //! deposit = "1ten"
 //! claim_window = "5s"                     # optional: collect claims this long and take the cheapest
 //! expiry = "2m"                           # optional: how long the bid waits for claims
+//! auto_top_up = "5ten"                    # optional: paid in before the money runs out, a deposit at a time, at most this much
 //! ```
 
 use std::{
@@ -28,6 +29,7 @@ use tenure_proto::{
     cosmos::base::v1beta1::Coin as CoinProto,
     tenure::{
         base::v1::{Resources, Window},
+        escrow::v1::TopUpOrder,
         market::v1::{InputFile, Manifest, MsgPostBid},
     },
 };
@@ -74,6 +76,7 @@ struct Spec {
     deposit: String,
     claim_window: Option<String>,
     expiry: Option<String>,
+    auto_top_up: Option<String>,
 }
 
 /// A job that is ready to be offered: its files are there and hashed.
@@ -93,6 +96,8 @@ pub struct Job {
     pub claim_window_ms: u64,
     /// How long the bid waits for claims, milliseconds; none: as long as the chain allows.
     pub expiry_ms: Option<u64>,
+    /// What may be paid in by itself before the money runs out, base units of the deposit's denom; 0: nothing.
+    pub auto_top_up: u128,
 }
 
 /// A mistake in a job: which key, and the value with its limit.
@@ -193,8 +198,23 @@ impl Job {
             manifest_hash: manifest_hash(&self.manifest).to_vec(),
             claim_window: Some(window(self.claim_window_ms)),
             expiry: self.expiry_ms.map(window),
-            auto_top_up: None,
+            auto_top_up: (self.auto_top_up > 0).then(|| TopUpOrder {
+                maximum: self.auto_top_up.to_string(),
+                amount: self.top_up_part().to_string(),
+            }),
         }
+    }
+
+    /// What is paid in by itself at a time, base units: the deposit again, or less if less is allowed in all.
+    pub fn top_up_part(&self) -> u128 {
+        self.deposit.amount.get().min(self.auto_top_up)
+    }
+
+    /// The most that can ever be in the account, base units: the deposit and whole parts of what may be paid in by itself.
+    pub fn most_deposited(&self) -> u128 {
+        let parts = self.auto_top_up.checked_div(self.top_up_part()).unwrap_or(0);
+        let topped_up = parts.saturating_mul(self.top_up_part());
+        self.deposit.amount.get().saturating_add(topped_up)
     }
 
     /// What the workload may use.
@@ -235,6 +255,7 @@ impl Spec {
         let storage_bytes = problems.take("storage", self.storage.as_deref().map_or(Ok(0), parse_size));
 
         let (deposit, max_rate) = self.money(problems);
+        let auto_top_up = self.top_up(&deposit, problems);
         let duration_ms = problems.take("duration", positive(parse_duration(&self.duration)));
         let claim_window_ms = problems.take(
             "claim_window",
@@ -288,7 +309,30 @@ impl Spec {
             deposit,
             claim_window_ms,
             expiry_ms,
+            auto_top_up,
         }
+    }
+
+    fn top_up(&self, deposit: &Coin, problems: &mut Problems) -> u128 {
+        let Some(text) = &self.auto_top_up else { return 0 };
+        match text.parse::<Coin>() {
+            Err(e) => problems.add(
+                "auto_top_up",
+                format!("{text:?} is not an amount such as 5ten or 250000uten: {e}"),
+            ),
+            Ok(most) if most.amount.is_zero() => {
+                problems.add("auto_top_up", format!("{most}; it must be above zero, or left out"));
+            }
+            Ok(most) if most.denom != deposit.denom => problems.add(
+                "auto_top_up",
+                format!(
+                    "counted in {}, and the deposit in {}; both must be the same",
+                    most.denom, deposit.denom
+                ),
+            ),
+            Ok(most) => return most.amount.get(),
+        }
+        0
     }
 
     fn money(&self, problems: &mut Problems) -> (Coin, u64) {
@@ -467,6 +511,32 @@ mod tests {
     }
 
     #[test]
+    fn a_standing_order_draws_the_deposit_again_and_again() {
+        let directory = directory();
+        let job = |most: &str| {
+            let text = format!("{GOOD}\nauto_top_up = \"{most}\"");
+            Job::parse(&text, directory.path()).expect("well formed")
+        };
+        let order = |maximum: u64, amount: u64| {
+            Some(TopUpOrder {
+                maximum: maximum.to_string(),
+                amount: amount.to_string(),
+            })
+        };
+        let plain = Job::parse(GOOD, directory.path()).expect("well formed");
+        assert_eq!(
+            (plain.post_bid("x").auto_top_up, plain.most_deposited()),
+            (None, 1_000_000)
+        );
+        let several = job("2.5ten");
+        assert_eq!(several.post_bid("x").auto_top_up, order(2_500_000, 1_000_000));
+        assert_eq!(several.most_deposited(), 3_000_000, "whole parts only");
+        let small = job("0.25ten");
+        assert_eq!(small.post_bid("x").auto_top_up, order(250_000, 250_000));
+        assert_eq!(small.most_deposited(), 1_250_000);
+    }
+
+    #[test]
     fn one_content_travels_once() {
         let directory = directory();
         std::fs::write(directory.path().join("again.bin"), b"weights").expect("write");
@@ -501,6 +571,10 @@ mod tests {
         assert!(one(&GOOD.replace("deposit = \"1ten\"", "")).contains("missing field `deposit`"));
         assert!(one(&GOOD.replace("\"1ten\"", "\"1.5uten\"")).contains("deposit: \"1.5uten\""));
         assert!(one(&GOOD.replace("\"1ten\"", "\"5usdc\"")).contains("both must be the same"));
+        let topped_up = |most: &str| one(&format!("{GOOD}\nauto_top_up = \"{most}\""));
+        assert!(topped_up("0ten").contains("auto_top_up: 0uten; it must be above zero"));
+        assert!(topped_up("5").contains("auto_top_up: \"5\" is not an amount"));
+        assert!(topped_up("5usdc").contains("auto_top_up: counted in usdc, and the deposit in uten"));
         assert!(one(&GOOD.replace("3.6ten", "99999999999999ten")).contains("max_price_per_hour: "));
         assert!(one(&GOOD.replace("predictions.csv", "../x")).contains("outputs: file name"));
         assert!(one(&GOOD.replace("[\"predictions.csv\"]", "[\"a\", \"a\"]")).contains("stands twice"));

@@ -28,7 +28,7 @@ pub const MAX_NAME: usize = 64;
 
 /// How keys are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "lowercase", try_from = "String")]
 pub enum Backend {
     /// Sealed with a passphrase.
     File,
@@ -52,10 +52,25 @@ impl FromStr for Backend {
         match text {
             "file" => Ok(Self::File),
             "test" => Ok(Self::Test),
+            // The Cosmos SDK's others. They need a desktop session or a key agent, which a server does not have; a keyring that works only
+            // where somebody is logged in would fail at the next restart.
+            "os" | "kwallet" | "keychain" | "pass" | "memory" => Err(format!(
+                "keyring {other:?} is the Cosmos SDK's and is not here, because it does not work on a server without a desktop session; use file \
+                 (sealed with a passphrase; TENURE_KEYRING_PASSPHRASE holds it where nobody can type) or test (in clear)",
+                other = text
+            )),
             other => Err(format!(
                 "keyring {other:?} is not known; it is file (sealed with a passphrase) or test (in clear)"
             )),
         }
+    }
+}
+
+impl TryFrom<String> for Backend {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
     }
 }
 
@@ -328,6 +343,27 @@ mod tests {
         fs::write(&path, [0xff, 0xfe]).expect("write");
         assert!(matches!(good.load("me"), Err(Error::Damaged { .. })));
         Ok(())
+    }
+
+    #[test]
+    fn a_keyring_that_is_not_here_names_those_that_are() {
+        for (text, word) in [
+            ("os", "desktop session"),
+            ("pass", "desktop session"),
+            ("files", "not known"),
+        ] {
+            let error = text.parse::<Backend>().expect_err(text);
+            assert!(
+                error.contains(word) && error.contains("file") && error.contains("test"),
+                "{error}"
+            );
+            let in_file = serde_json::from_value::<Backend>(text.into())
+                .expect_err(text)
+                .to_string();
+            assert!(in_file.contains(word), "{in_file}");
+        }
+        assert_eq!(serde_json::from_str::<Backend>("\"file\"").ok(), Some(Backend::File));
+        assert_eq!(serde_json::to_string(&Backend::Test).ok().as_deref(), Some("\"test\""));
     }
 
     #[test]

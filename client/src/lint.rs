@@ -61,7 +61,7 @@ fn hint(findings: &mut Findings, key: &str, detail: impl Into<String>) {
 
 fn money_hints(job: &Job, findings: &mut Findings) {
     let worst = cost(job.max_rate, job.duration_ms);
-    let deposit = job.deposit.amount.get();
+    let (deposit, most) = (job.deposit.amount.get(), job.most_deposited());
     let show = |units| {
         if job.deposit.denom == BASE_DENOM {
             display_base(units)
@@ -69,18 +69,29 @@ fn money_hints(job: &Job, findings: &mut Findings) {
             format!("{units} {}", job.deposit.denom)
         }
     };
+    let topped_up = most.saturating_sub(deposit);
+    if topped_up < job.auto_top_up {
+        let detail = format!(
+            "{} is not a whole number of deposits of {}: only {} of it is ever paid in",
+            show(job.auto_top_up),
+            show(job.top_up_part()),
+            show(topped_up)
+        );
+        hint(findings, "auto_top_up", detail);
+    }
     let duration = show_duration(job.duration_ms);
     let ceiling = show_rate(job.max_rate, &job.deposit.denom);
-    if deposit < worst {
-        let lasts = deposit.saturating_mul(u128::from(tenure_types::MS_PER_HOUR)) / u128::from(job.max_rate.max(1));
+    if most < worst {
+        let lasts = most.saturating_mul(u128::from(tenure_types::MS_PER_HOUR)) / u128::from(job.max_rate.max(1));
         let lasts = show_duration(u64::try_from(lasts).unwrap_or(u64::MAX));
         hint(
             findings,
             "deposit",
             format!(
-                "{} lasts {lasts} at the ceiling of {ceiling}; the whole duration of {duration} may cost {}. When the money runs out the lease \
+                "{}{} lasts {lasts} at the ceiling of {ceiling}; the whole duration of {duration} may cost {}. When the money runs out the lease \
                  pauses, and closes if nobody tops it up",
-                show(deposit),
+                show(most),
+                if topped_up > 0 { ", auto_top_up included," } else { "" },
                 show(worst)
             ),
         );

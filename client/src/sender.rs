@@ -1,6 +1,8 @@
 //! Sends transactions of one account in order: several per block, exactly once each, through lost connections and sequence mismatches. The
 //! decisions are [`crate::sequence`]'s; this file does the I/O.
 
+mod free;
+
 use std::{sync::Arc, time::Duration};
 
 use prost::Message;
@@ -20,6 +22,8 @@ use crate::{
     tx::{adjusted_gas, fee, simulation, Draft, SignedTx, Signer},
     Error, Result,
 };
+
+pub use free::MAX_FREE_GAS;
 
 /// How much gas to ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -329,10 +333,16 @@ impl Shared {
     }
 
     async fn gas(&self, messages: &[Any], sequence: u64) -> Result<u64> {
-        let adjustment = match self.options.gas {
-            Gas::Fixed(gas) => return Ok(gas),
-            Gas::Simulated { adjustment_percent } => adjustment_percent,
-        };
+        match self.options.gas {
+            Gas::Fixed(gas) => Ok(gas),
+            Gas::Simulated { adjustment_percent } => {
+                adjusted_gas(self.gas_used(messages, sequence).await?, adjustment_percent)
+            }
+        }
+    }
+
+    /// Gas that these messages use as things stand. Error: the chain would refuse them.
+    async fn gas_used(&self, messages: &[Any], sequence: u64) -> Result<u64> {
         let simulate = |sequence| {
             let signers = [Signer::new(&self.key, sequence)];
             self.client
@@ -362,8 +372,7 @@ impl Shared {
                 height: 0,
             }))
         })?;
-        let used = response.gas_info.unwrap_or_default().gas_used;
-        adjusted_gas(used, adjustment)
+        Ok(response.gas_info.unwrap_or_default().gas_used)
     }
 
     async fn price(&self, state: &mut State) -> Result<u64> {

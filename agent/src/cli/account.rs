@@ -7,6 +7,7 @@ use std::{
 
 use anyhow::{bail, Context, Result};
 use tenure_client::{
+    auth::wall_ms,
     chain::Client,
     keyring::Keyring,
     keys::{new_mnemonic, Key},
@@ -24,7 +25,7 @@ use tenure_proto::{
         provider::v1::{MsgDrain, MsgLeave, MsgLeaveResponse, MsgRegister, MsgUpdate, ProviderStatus},
     },
 };
-use tenure_types::{coin::display_base, BASE_DENOM};
+use tenure_types::{coin::display_base, sdk, BASE_DENOM};
 
 use super::{Cli, JoinArgs, Setup};
 use crate::{
@@ -34,8 +35,10 @@ use crate::{
 
 /// What registering and the first attestations may cost in fees, base units.
 const FEE_ROOM: u128 = 1_000_000;
-/// How long to wait for a node that does not answer.
+/// How long to wait for a node that does not answer, or does not have the account yet.
 const NODE_WAIT: Duration = Duration::from_secs(60);
+/// How often it is said what is waited for.
+const PROGRESS: Duration = Duration::from_secs(5);
 /// How long to wait for the faucet.
 const FAUCET_WAIT: Duration = Duration::from_secs(60);
 
@@ -95,6 +98,48 @@ pub(super) async fn connect(node: &str) -> Result<Client> {
 pub(super) async fn sender(config: &Config, key: Key) -> Result<TxSender> {
     let client = connect(&config.node).await?;
     Ok(TxSender::new(client, key, TxOptions::default()).await?)
+}
+
+/// A sender for the agent's key through a node that may be some blocks behind the one that the account was made through: it is waited for. Error:
+/// it does not have the account after [`NODE_WAIT`].
+pub(super) async fn patient_sender(config: &Config, key: Key) -> Result<TxSender> {
+    let client = connect(&config.node).await?;
+    let began = Instant::now();
+    let mut told = None::<Instant>;
+    loop {
+        match TxSender::new(client.clone(), key.clone(), TxOptions::default()).await {
+            Err(error) if is_unknown_account(&error) => {}
+            result => return Ok(result?),
+        }
+        // A node that goes down between the two questions is no reason to end.
+        let seen = match client.status().await {
+            Ok(status) => format!(
+                "the node at {} is at height {}, its last block {} old",
+                client.address(),
+                status.height,
+                show_duration(wall_ms().saturating_sub(status.header_ms))
+            ),
+            Err(error) => error.to_string(),
+        };
+        let address = key.address();
+        if began.elapsed() >= NODE_WAIT {
+            return Err(Error::TimedOut(format!(
+                "account {address} does not exist yet after {} s; {seen}. If that node is behind, start again when it has caught up, or name another \
+                 one with --node. If the account never received anything, send it ten, then: tenure-agent join --bond 500ten",
+                NODE_WAIT.as_secs()
+            ))
+            .into());
+        }
+        if told.is_none_or(|at| at.elapsed() >= PROGRESS) {
+            told = Some(Instant::now());
+            tracing::info!("account {address} does not exist yet: {seen}; waiting for it");
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+}
+
+fn is_unknown_account(error: &Error) -> bool {
+    matches!(error, Error::Refused(refusal) if refusal.codespace == "sdk" && refusal.code == sdk::UNKNOWN_ADDRESS)
 }
 
 /// The sender of the key in the home.

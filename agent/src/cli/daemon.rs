@@ -60,7 +60,7 @@ pub(super) async fn run(cli: &Cli, args: &RunArgs) -> Result<()> {
         let (_, mut config) = cli.config()?;
         args.args.setup.apply(&mut config)?;
         let key = account::keyring(&path, &config).load(&config.key)?;
-        let sender = account::sender(&config, key).await?;
+        let sender = account::patient_sender(&config, key).await?;
         (config, sender)
     };
     let home = Home::open(&path)?;

@@ -3,8 +3,11 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use parking_lot::Mutex;
-use prost::Message;
-use tenure_agent::{attest::Grid, chain::Chain};
+use prost::{Message, Name};
+use tenure_agent::{
+    attest::{Attestation, Grid},
+    chain::Chain,
+};
 use tenure_client::{
     error::{Refusal, Stage},
     Error, Result,
@@ -42,6 +45,16 @@ pub(crate) struct State {
     pub(crate) down: Vec<(u64, u64)>,
     pub(crate) refusals: Vec<String>,
     pub(crate) unreachable: bool,
+    /// Transactions with a fee are in no block, and nobody says so.
+    pub(crate) stuck: bool,
+    /// An attestation waits in the mempool until the next block.
+    pub(crate) slow: bool,
+    /// What waits there.
+    pub(crate) waiting: Option<Attestation>,
+    /// How often attestations were sent.
+    pub(crate) sent: usize,
+    /// How many of the next attestations are refused because the mempool is full.
+    pub(crate) full: usize,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -66,9 +79,12 @@ impl MemoryChain {
         chain
     }
 
-    /// Makes a block this much later. What nobody attested in time becomes final as missed.
+    /// Makes a block this much later, with what waits. What nobody attested in time becomes final as missed.
     pub(crate) fn block(&self, ms: u64) {
         let mut state = self.0.lock();
+        if let Some(attestation) = state.waiting.take() {
+            attested(&mut state, &attestation).expect("it was checked before it waited");
+        }
         state.height += 1;
         state.live_ms += ms;
         loop {
@@ -83,10 +99,14 @@ impl MemoryChain {
 
 fn refused(state: &mut State, log: String) -> Error {
     state.refusals.push(log.clone());
+    refusal("test", 1, log)
+}
+
+fn refusal(codespace: &str, code: u32, log: String) -> Error {
     Error::Refused(Box::new(Refusal {
         stage: Stage::Check,
-        codespace: "test".into(),
-        code: 1,
+        codespace: codespace.into(),
+        code,
         log,
         hash: String::new(),
         height: 0,
@@ -126,35 +146,54 @@ fn apply(state: &mut State, message: &Any) -> Result<(), String> {
             (lease.ended_ms, lease.reason) = (live, finish.reason);
             state.finished.push(finish);
         }
-        "MsgReportDown" => {
-            let down = MsgReportDown::decode(message.value.as_slice()).map_err(|e| e.to_string())?;
-            let next = GRID.epoch_at(state.final_until_ms);
-            if down.epoch != next || GRID.end(next) > live {
-                return Err(format!("epoch {} is reported, {next} is next", down.epoch));
-            }
-            state.down.extend(down.lease_ids.iter().map(|id| (down.epoch, *id)));
-        }
-        "MsgAttest" => {
-            let attest = MsgAttest::decode(message.value.as_slice()).map_err(|e| e.to_string())?;
-            for epoch in attest.epochs {
-                let end = GRID.end(epoch.epoch);
-                if end > live || end <= state.final_until_ms {
-                    return Err(format!(
-                        "epoch {} ends at {end}; live {live}, final {}",
-                        epoch.epoch, state.final_until_ms
-                    ));
-                }
-                state.final_until_ms = end;
-                assert!(
-                    state.attested.insert(epoch.epoch, epoch.root).is_none(),
-                    "epoch {} attested twice",
-                    epoch.epoch
-                );
-            }
-        }
         other => return Err(format!("{other} is not known here")),
     }
     Ok(())
+}
+
+/// What the chain does with an attestation without a fee: all of it or nothing. Error: codespace, code, words.
+fn attested(state: &mut State, attestation: &Attestation) -> Result<(), (&'static str, u32, String)> {
+    let (last, before) = attestation.messages.split_last().expect("messages");
+    let attest: MsgAttest = decoded(last).expect("exactly one MsgAttest, and it is the last message");
+    let nonce = attest.epochs.last().map(|epoch| epoch.epoch);
+    assert_eq!(nonce, Some(attestation.nonce), "the nonce is the last epoch");
+    let (live, mut final_until) = (state.live_ms, state.final_until_ms);
+    let mut down = Vec::new();
+    for message in before {
+        let report: MsgReportDown = decoded(message).expect("only reports come before it");
+        let next = GRID.epoch_at(final_until);
+        if report.epoch != next || GRID.end(next) > live {
+            return Err((
+                "market",
+                1,
+                format!("epoch {} is reported, {next} is next", report.epoch),
+            ));
+        }
+        down.extend(report.lease_ids.iter().map(|id| (report.epoch, *id)));
+    }
+    for epoch in &attest.epochs {
+        let end = GRID.end(epoch.epoch);
+        let words = format!("epoch {} ends at {end}; live {live}, final {final_until}", epoch.epoch);
+        if end > live {
+            return Err(("provider", 7, words));
+        } else if end + GRACE_MS <= live {
+            return Err(("provider", 8, words));
+        } else if end <= final_until {
+            return Err(("provider", 9, words));
+        }
+        final_until = end;
+    }
+    state.final_until_ms = final_until;
+    state.down.extend(down);
+    for epoch in attest.epochs {
+        let twice = state.attested.insert(epoch.epoch, epoch.root);
+        assert!(twice.is_none(), "epoch {} attested twice", epoch.epoch);
+    }
+    Ok(())
+}
+
+fn decoded<M: Message + Name + Default>(any: &Any) -> Option<M> {
+    (any.type_url == tenure_proto::type_url::<M>()).then(|| M::decode(any.value.as_slice()).expect("decodes"))
 }
 
 impl Chain for MemoryChain {
@@ -239,6 +278,9 @@ impl Chain for MemoryChain {
 
     async fn send(&self, messages: Vec<Any>) -> Result<()> {
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        if self.0.lock().stuck {
+            std::future::pending::<()>().await;
+        }
         let mut state = self.0.lock();
         for message in &messages {
             if let Err(why) = apply(&mut state, message) {
@@ -246,6 +288,36 @@ impl Chain for MemoryChain {
             }
         }
         state.height += 1;
+        Ok(())
+    }
+
+    async fn attest(&self, attestation: Attestation) -> Result<()> {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        let mut state = self.0.lock();
+        state.sent += 1;
+        if state.full > 0 {
+            state.full -= 1;
+            return Err(refusal("sdk", 20, "mempool is full".into()));
+        }
+        if let Some(waiting) = &state.waiting {
+            let words = format!("epoch {} waits in the mempool", waiting.nonce);
+            return Err(refusal("provider", 9, words));
+        }
+        if state.slow {
+            state.waiting = Some(attestation);
+            // What the client says when it does not wait any longer.
+            return Err(Error::NotIncluded {
+                hash: String::new(),
+                waited: std::time::Duration::ZERO,
+            });
+        }
+        match attested(&mut state, &attestation) {
+            Ok(()) => state.height += 1,
+            Err((codespace, code, words)) => {
+                state.refusals.push(words.clone());
+                return Err(refusal(codespace, code, words));
+            }
+        }
         Ok(())
     }
 }

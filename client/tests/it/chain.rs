@@ -25,7 +25,7 @@ use tenure_proto::{
     tenure::{base::v1::Resources, market::v1::MsgPostBid},
     Any,
 };
-use tenure_solo::{create_validator_key, Genesis, GenesisSource, SoloConfig, SoloHandle, ValidatorKey};
+use tenure_solo::{create_validator_key, Genesis, GenesisSource, ManualClock, SoloConfig, SoloHandle, ValidatorKey};
 use tenure_store::{MemoryBackend, StoreOptions};
 use tenure_types::{Address, Coin};
 
@@ -36,6 +36,8 @@ pub(crate) struct Chain {
     pub(crate) alice: Key,
     pub(crate) bob: Key,
     pub(crate) engine: SoloHandle,
+    /// What blocks are dated by.
+    pub(crate) clock: Arc<ManualClock>,
     _dir: TempDir,
 }
 
@@ -63,17 +65,21 @@ impl Chain {
         config.validator_key = path("key.json");
         config.validator_state = path("state.json");
         config.block_interval = Duration::ZERO;
+        let clock = Arc::new(ManualClock::new(tendermint::Time::now()));
+        config.clock = clock.clone();
         config.rpc_listener = Some(TcpListener::bind("127.0.0.1:0").unwrap());
         Self {
             alice,
             bob,
             engine: tenure_solo::start(app, config).unwrap(),
+            clock,
             _dir: dir,
         }
     }
 
-    /// Makes a block; its height.
+    /// Makes a block, a tenth of a second after the one before; its height.
     pub(crate) fn block(&self) -> u64 {
+        self.clock.advance(Duration::from_millis(100));
         self.engine.produce_block().unwrap().height.try_into().unwrap()
     }
 

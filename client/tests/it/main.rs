@@ -10,5 +10,7 @@
 
 mod amendment;
 mod chain;
+mod face;
+mod free;
 mod light;
 mod sliding;

@@ -80,6 +80,15 @@ pub(crate) async fn run(context: &Context, args: &RunArgs) -> Result<bool> {
 pub(crate) fn load(context: &Context, args: &RunArgs) -> Result<Job> {
     let mut job = Job::load(&args.job)?;
     if let Some(deposit) = &args.deposit {
+        // The amounts of the file are counted in the denom of its deposit.
+        let others = args.max_price.is_none() || job.auto_top_up > 0;
+        if others && deposit.denom != job.deposit.denom {
+            let detail = format!(
+                "--deposit is in {}, and the job in {}",
+                deposit.denom, job.deposit.denom
+            );
+            return Err(Error::Usage(format!("{detail}; both must be the same")));
+        }
         job.deposit = deposit.clone();
     }
     if let Some(price) = &args.max_price {
@@ -160,13 +169,21 @@ impl Run<'_> {
         let most = most(job, job.max_rate);
         let fields = json!({
             "bid_id": id, "tx": result.hash, "height": result.height, "deposit": job.deposit.to_string(),
-            "max_rate": job.max_rate.to_string(), "max_cost": most.to_string(), "manifest_hash": hex::encode(manifest_hash(&job.manifest)),
+            "auto_top_up": job.auto_top_up.to_string(), "max_rate": job.max_rate.to_string(), "max_cost": most.to_string(), "manifest_hash": hex::encode(manifest_hash(&job.manifest)),
         });
-        let most = show_amount(&most.to_string(), &job.deposit.denom);
+        let show = |units: u128| show_amount(&units.to_string(), &job.deposit.denom);
+        let most = show(most);
+        let more = match job.auto_top_up {
+            0 => String::new(),
+            _ => format!(
+                " and up to {} more by itself",
+                show(job.most_deposited() - job.deposit.amount.get())
+            ),
+        };
         ui.step(
             "bid_posted",
             fields,
-            format!("bid {id}: at most {ceiling}, deposit {deposit}, so it can cost at most {most}"),
+            format!("bid {id}: at most {ceiling}, deposit {deposit}{more}, so it can cost at most {most}"),
         );
         Ok(id)
     }
@@ -320,9 +337,9 @@ pub(crate) async fn post_bid(sender: &TxSender, job: &Job) -> Result<(u64, tenur
     Ok((response.bid_id, result))
 }
 
-/// The most a job can cost at a price: its duration's cost, and never more than the deposit.
+/// The most a job can cost at a price: its duration's cost, and never more than the deposit and what tops it up by itself.
 fn most(job: &Job, rate: u64) -> u128 {
-    cost(rate, job.duration_ms).min(job.deposit.amount.get())
+    cost(rate, job.duration_ms).min(job.most_deposited())
 }
 
 async fn report(client: &Client, job: &Job) -> Result<MatchReport> {

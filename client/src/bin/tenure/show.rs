@@ -10,7 +10,7 @@ use tenure_client::{
 };
 use tenure_proto::tenure::{
     base::v1::Resources,
-    escrow::v1::{Account, AccountState, Payment},
+    escrow::v1::{Account, AccountState, AutoTopUp, Payment},
     market::v1::{Bid, BidState, Claim, CloseReason, Lease, LeaseState, QueryLeaseResponse},
     provider::v1::Provider,
 };
@@ -92,6 +92,28 @@ pub(crate) fn when(ms: u64, now_ms: u64) -> String {
         ms if ms > now_ms => format!("in {}", show_duration(ms - now_ms)),
         ms => format!("{} ago", show_duration(now_ms - ms)),
     }
+}
+
+/// A short time to the millisecond: what prices are counted in.
+pub(crate) fn seconds(ms: u64) -> String {
+    format!("{}.{:03} s", ms / 1_000, ms % 1_000)
+}
+
+/// Time of a lease that is not paid because its provider reported that it did not run; none if there is none.
+pub(crate) fn excepted(payment: Option<&Payment>) -> Option<String> {
+    let ms = payment.map_or(0, |payment| payment.excepted_ms_total);
+    (ms > 0).then(|| format!("{}, reported down by the provider", seconds(ms)))
+}
+
+/// A standing order in one line.
+fn auto_top_up(order: &AutoTopUp, denom: &str) -> String {
+    let show = |amount: &str| show_amount(amount, denom);
+    format!(
+        "{} at a time, {} of {} left",
+        show(&order.amount),
+        show(&order.remaining),
+        show(&order.maximum)
+    )
 }
 
 /// How long an account's money lasts.
@@ -222,8 +244,14 @@ pub(crate) fn lease(response: &QueryLeaseResponse, now_ms: u64) -> String {
             },
         ));
     }
+    if let Some(excepted) = excepted(response.payment.as_ref()) {
+        rows.push(("not paid", excepted));
+    }
     if let Some(account) = &response.account {
         rows.push(("funded", funded(account, now_ms)));
+        if let Some(order) = &account.auto_top_up {
+            rows.push(("auto top-up", auto_top_up(order, &account.denom)));
+        }
     }
     let mut text = pairs(&rows);
     if let Some(Ok(sums)) = response.balance.as_ref().map(Money::of) {
@@ -262,7 +290,7 @@ pub(crate) fn account(account: &Account, payments: &[Payment], now_ms: u64) -> S
         AccountState::Open if account.exhausted => "open, exhausted: its leases are paused until a top-up".to_owned(),
         state => word(state.as_str_name(), "ACCOUNT_STATE_"),
     };
-    let mut text = pairs(&[
+    let mut rows = vec![
         ("account", account.id.to_string()),
         ("state", state),
         ("owner", account.owner.clone()),
@@ -272,7 +300,11 @@ pub(crate) fn account(account: &Account, payments: &[Payment], now_ms: u64) -> S
         ("deposited", show(&account.deposited_total)),
         ("paid", show(&account.paid_total)),
         ("refunded", show(&account.refunded_total)),
-    ]);
+    ];
+    if let Some(order) = &account.auto_top_up {
+        rows.push(("auto top-up", auto_top_up(order, &account.denom)));
+    }
+    let mut text = pairs(&rows);
     for lot in &account.lots {
         text += &format!("\nlot             {} of {}", show(&lot.remaining), lot.depositor);
     }
@@ -285,6 +317,9 @@ pub(crate) fn account(account: &Account, payments: &[Payment], now_ms: u64) -> S
             payment.provider,
             show(&payment.earned)
         );
+        if let Some(excepted) = excepted(Some(payment)) {
+            text += &format!("; not paid: {excepted}");
+        }
     }
     text
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use tenure_types::Coin;
 
-use super::{BidStateArg, LeaseStateArg, Millis};
+use super::{BidStateArg, LeaseStateArg, Millis, TopUpArgs};
 
 /// `tenure run`.
 #[derive(Debug, Args)]
@@ -204,6 +204,17 @@ proposer sends another transaction, or above --timeout-height.")]
         id: u64,
         /// How much
         amount: Coin,
+    },
+    /// Have money paid into a lease's escrow account by itself before it runs out; replaces the order that there is
+    #[command(
+        after_help = "Examples:\n  tenure lease auto-top-up 3 1ten --up-to 5ten\n  tenure lease auto-top-up 3 --off\n\nThe same as `tenure escrow \
+                      auto-top-up` for the lease's bid, which says more."
+    )]
+    AutoTopUp {
+        /// The lease
+        id: u64,
+        #[command(flatten)]
+        order: TopUpArgs,
     },
 }
 

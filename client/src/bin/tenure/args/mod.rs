@@ -11,7 +11,7 @@ use clap::{Args, Parser, Subcommand};
 use tenure_client::keyring::Backend;
 
 pub(crate) use market::{BidCommand, LeaseCommand, ProviderCommand, RunArgs};
-pub(crate) use money::{BankCommand, EscrowCommand};
+pub(crate) use money::{BankCommand, EscrowCommand, TopUpArgs};
 pub(crate) use values::{BidStateArg, Factor, Format, GasArg, LeaseStateArg, Millis};
 pub(crate) use verify::{TrustArgs, VerifyCommand};
 

@@ -1,7 +1,21 @@
 //! Escrow accounts and bank balances.
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use tenure_types::Coin;
+
+/// A standing order: what is paid in by itself.
+#[derive(Debug, Args)]
+pub(crate) struct TopUpArgs {
+    /// What is paid in at a time, from the bank balance, shortly before the money runs out
+    #[arg(value_name = "AMOUNT", requires = "up_to", required_unless_present = "off")]
+    pub(crate) part: Option<Coin>,
+    /// The most that is paid in so in all, counted from now
+    #[arg(long, value_name = "AMOUNT", requires = "part")]
+    pub(crate) up_to: Option<Coin>,
+    /// Pay nothing in by itself any more
+    #[arg(long, conflicts_with_all = ["part", "up_to"])]
+    pub(crate) off: bool,
+}
 
 /// `tenure escrow`.
 #[derive(Debug, Subcommand)]
@@ -19,6 +33,22 @@ pub(crate) enum EscrowCommand {
         id: u64,
         /// How much
         amount: Coin,
+    },
+    /// Have money paid in by itself before it runs out; replaces the order that there is
+    #[command(after_help = "\
+Examples:
+  tenure escrow auto-top-up 7 1ten --up-to 5ten
+  tenure escrow auto-top-up 7 --off
+
+About two epochs before the money runs out, as many parts (of 1 TEN here) as the next two
+epochs cost are taken from the bank balance, until the maximum (5 TEN) is reached. What is not
+spent returns like any deposit. Nothing is set aside: too little in the bank at that moment is
+as if there were no order.")]
+    AutoTopUp {
+        /// The account: its bid's id
+        id: u64,
+        #[command(flatten)]
+        order: TopUpArgs,
     },
     /// Take unspent money back while the account stays funded
     #[command(after_help = "Examples:\n  tenure escrow withdraw 7 0.5ten")]

@@ -12,7 +12,11 @@ use tenure_proto::{
     tenure::market::v1::{BidState, Lease, LeaseState, MsgCancelBid, MsgCloseLease, MsgPauseLease, MsgResumeLease},
 };
 
-use super::{amend, live_now, money::deposit, sent};
+use super::{
+    amend, live_now,
+    money::{auto_top_up, deposit},
+    sent,
+};
 use crate::{
     args::{BidCommand, BidStateArg, LeaseCommand, LeaseStateArg, ProviderCommand},
     context::Context,
@@ -219,6 +223,10 @@ pub(super) async fn leases(context: &Context, command: LeaseCommand) -> Result<u
         LeaseCommand::Deposit { id, amount } => {
             let lease = context.client().await?.lease(id).await?.lease.unwrap_or_default();
             deposit(context, lease.bid_id, &amount).await?;
+        }
+        LeaseCommand::AutoTopUp { id, order } => {
+            let lease = context.client().await?.lease(id).await?.lease.unwrap_or_default();
+            auto_top_up(context, lease.bid_id, &order).await?;
         }
     }
     Ok(exit::OK)

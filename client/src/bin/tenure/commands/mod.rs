@@ -76,7 +76,7 @@ fn check(context: &Context, path: &std::path::Path) -> Result<()> {
         "manifest": to_json(&job.manifest)?, "manifest_hash": manifest_hash,
     });
     context.ui.record(&record, || {
-        let mut lines = vec![pairs(&[
+        let mut rows = vec![
             ("job", job.manifest.name.clone()),
             ("manifest", manifest_hash.clone()),
             ("resources", crate::show::resources(job.manifest.resources.as_ref())),
@@ -86,7 +86,17 @@ fn check(context: &Context, path: &std::path::Path) -> Result<()> {
                 "deposit",
                 show_amount(&job.deposit.amount.to_string(), &job.deposit.denom),
             ),
-        ])];
+        ];
+        if job.auto_top_up > 0 {
+            let show = |units: u128| show_amount(&units.to_string(), &job.deposit.denom);
+            let order = format!(
+                "{} at a time, at most {}",
+                show(job.top_up_part()),
+                show(job.auto_top_up)
+            );
+            rows.push(("auto top-up", order));
+        }
+        let mut lines = vec![pairs(&rows)];
         lines.extend(findings.errors.iter().map(|p| format!("error: {p}")));
         lines.extend(findings.hints.iter().map(|p| format!("hint: {p}")));
         lines.join("\n")

@@ -1,18 +1,21 @@
 //! Escrow accounts and bank balances.
 
 use serde_json::json;
-use tenure_client::{json::to_json, sheet::Sheet, units::show_amount, Result};
+use tenure_client::{json::to_json, sheet::Sheet, units::show_amount, Error, Result};
 use tenure_proto::{
     any,
     cosmos::{bank::v1beta1::MsgSend, base::v1beta1::Coin as CoinProto},
-    tenure::market::v1::{MsgDeposit, MsgWithdrawDeposit},
+    tenure::{
+        escrow::v1::TopUpOrder,
+        market::v1::{MsgDeposit, MsgSetAutoTopUp, MsgWithdrawDeposit},
+    },
     Any,
 };
 use tenure_types::Coin;
 
 use super::{live_now, sent};
 use crate::{
-    args::{BankCommand, EscrowCommand},
+    args::{BankCommand, EscrowCommand, TopUpArgs},
     context::Context,
     show::{account, values},
 };
@@ -36,6 +39,62 @@ pub(super) async fn deposit(context: &Context, bid_id: u64, amount: &Coin) -> Re
     Ok(())
 }
 
+/// Sets an account's standing order, or stops it. Error (usage): the two amounts do not fit together or to the account.
+pub(super) async fn auto_top_up(context: &Context, bid_id: u64, asked: &TopUpArgs) -> Result<()> {
+    let order = match (&asked.part, &asked.up_to) {
+        (Some(part), Some(most)) => {
+            let account = context
+                .client()
+                .await?
+                .escrow(bid_id)
+                .await?
+                .account
+                .unwrap_or_default();
+            Some(order(part, most, &account.denom)?)
+        }
+        _ => None,
+    };
+    let message = |tenant| {
+        any(&MsgSetAutoTopUp {
+            tenant,
+            bid_id,
+            auto_top_up: order.clone(),
+        })
+    };
+    let result = context.send(message).await?;
+    let what = match (&asked.part, &asked.up_to) {
+        (Some(part), Some(most)) => format!(
+            "escrow account {bid_id} is topped up by itself: {} at a time, at most {} from now on",
+            shown(part),
+            shown(most)
+        ),
+        _ => format!("escrow account {bid_id} is not topped up by itself any more; what was paid in stays"),
+    };
+    let fields = match &order {
+        Some(order) => json!({ "account_id": bid_id, "auto_top_up": to_json(order)? }),
+        None => json!({ "account_id": bid_id, "auto_top_up": null }),
+    };
+    sent(context, &result, &what, fields);
+    Ok(())
+}
+
+fn order(part: &Coin, most: &Coin, denom: &str) -> Result<TopUpOrder> {
+    for (name, coin) in [("AMOUNT", part), ("--up-to", most)] {
+        if coin.denom != denom {
+            return Err(Error::Usage(format!("{name} is {coin}, and the account holds {denom}")));
+        }
+    }
+    if part.amount.is_zero() || most.amount < part.amount {
+        return Err(Error::Usage(format!(
+            "--up-to is {most}, it must be at least AMOUNT, {part}, and that above zero"
+        )));
+    }
+    Ok(TopUpOrder {
+        maximum: most.amount.to_string(),
+        amount: part.amount.to_string(),
+    })
+}
+
 pub(super) async fn escrow(context: &Context, command: EscrowCommand) -> Result<()> {
     match command {
         EscrowCommand::Show { id } => {
@@ -47,6 +106,7 @@ pub(super) async fn escrow(context: &Context, command: EscrowCommand) -> Result<
             });
         }
         EscrowCommand::Deposit { id, amount } => deposit(context, id, &amount).await?,
+        EscrowCommand::AutoTopUp { id, order } => auto_top_up(context, id, &order).await?,
         EscrowCommand::Withdraw { id, amount } => {
             let message = |tenant| {
                 any(&MsgWithdrawDeposit {

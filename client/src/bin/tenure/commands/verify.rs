@@ -18,7 +18,7 @@ use tenure_types::Address;
 use crate::{
     args::{TrustArgs, VerifyCommand},
     context::Context,
-    show::{close_reason, lease_state},
+    show::{close_reason, excepted, lease_state},
     ui::pairs,
 };
 
@@ -57,6 +57,9 @@ pub(super) async fn verify(context: &Context, command: VerifyCommand) -> Result<
                 ("manifest", hex::encode(&lease.manifest_hash)),
                 ("paid so far", money(&payment.paid_total)),
             ];
+            if let Some(excepted) = excepted(Some(&payment)) {
+                rows.push(("not paid", excepted));
+            }
             if lease.ended_ms != 0 {
                 rows.push(("ended", close_reason(lease.reason())));
                 rows.push(("exit code", lease.exit_code.to_string()));

@@ -41,7 +41,7 @@ pub(crate) use patience::Patience;
 use ending::shown_paths;
 
 use crate::{
-    show::{close_reason, lease_state, money, money_json, reason_meaning},
+    show::{close_reason, excepted, lease_state, money, money_json, reason_meaning},
     ui::{pairs, Ui},
 };
 
@@ -409,6 +409,7 @@ impl Follow<'_> {
             "money": money_json(sums),
             "files": files,
             "score": hits,
+            "excepted_ms": closed.payment.as_ref().map_or(0, |p| p.excepted_ms_total).to_string(),
         });
         self.ui.result(&record, || {
             let ran = if lease.ready_ms == 0 {
@@ -434,6 +435,9 @@ impl Follow<'_> {
                     },
                 ),
             ];
+            if let Some(excepted) = excepted(closed.payment.as_ref()) {
+                rows.push(("not paid", excepted));
+            }
             if let Some(hits) = hits {
                 let right = &hits["held_out"];
                 let share = right["basis_points"].as_u64().unwrap_or_default();

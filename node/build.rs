@@ -1,7 +1,7 @@
 //! What `tenured version --long` tells of this build: the commit, the compiler and the libraries. Works without git, in a worktree, in an unpacked
 //! archive and offline; what cannot be found is left out.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -89,14 +89,15 @@ fn hash(text: &str) -> Option<String> {
     (text.len() >= 40 && text.bytes().all(|b| b.is_ascii_hexdigit())).then(|| text.to_owned())
 }
 
-/// `name@version` of everything that a package of a lock file needs, in order.
+/// `name version checksum` of everything that a package of a lock file needs, in order; `-` for a checksum that the lock file does not have.
 fn libraries_of(lock: &str, package: &str) -> Option<Vec<String>> {
     let lock: toml::Table = lock.parse().ok()?;
     let mut by_name: BTreeMap<&str, Vec<&toml::Value>> = BTreeMap::new();
     for entry in lock.get("package")?.as_array()? {
         by_name.entry(entry.get("name")?.as_str()?).or_default().push(entry);
     }
-    let (mut seen, mut open) = (BTreeSet::new(), vec![package.to_owned()]);
+    let mut found = BTreeMap::new();
+    let mut open = vec![package.to_owned()];
     while let Some(wanted) = open.pop() {
         // "name", or "name version" where there are several.
         let mut words = wanted.split(' ');
@@ -105,7 +106,12 @@ fn libraries_of(lock: &str, package: &str) -> Option<Vec<String>> {
         let entry = all
             .iter()
             .find(|e| version.is_none_or(|v| e.get("version").and_then(|v| v.as_str()) == Some(v)))?;
-        if !seen.insert(format!("{name}@{}", entry.get("version")?.as_str()?)) {
+        let version = entry.get("version")?.as_str()?;
+        let sum = entry.get("checksum").and_then(|sum| sum.as_str()).unwrap_or("-");
+        if found
+            .insert((name.to_owned(), version.to_owned()), sum.to_owned())
+            .is_some()
+        {
             continue;
         }
         let needs = entry
@@ -115,6 +121,9 @@ fn libraries_of(lock: &str, package: &str) -> Option<Vec<String>> {
             .flatten();
         open.extend(needs.filter_map(|d| d.as_str()).map(str::to_owned));
     }
-    seen.retain(|library| !library.starts_with("tenure-"));
-    Some(seen.into_iter().collect())
+    found.retain(|(name, _), _| !name.starts_with("tenure-"));
+    let lines = found
+        .into_iter()
+        .map(|((name, version), sum)| format!("{name} {version} {sum}"));
+    Some(lines.collect())
 }

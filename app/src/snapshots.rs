@@ -5,6 +5,7 @@
 //! goes on. Their bytes are a function of the state and the size of the chunks alone, so nodes with equal settings offer the same snapshot.
 
 use std::{
+    fmt::Display,
     fs::{self, File},
     io::{self, Write},
     path::{Path, PathBuf},
@@ -29,14 +30,15 @@ pub const MAX_CHUNK_BYTES: usize = 10_000_000;
 const MAX_LISTED: usize = 10;
 const MANIFEST: &str = "manifest";
 
-/// Which snapshots a node makes.
+/// Which snapshots a node offers and makes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SnapshotOptions {
     /// Where they lie; created if need be.
     pub dir: PathBuf,
-    /// One at every multiple of this height, at least 1. Nodes of a chain should agree on it, so that a joining node finds several peers.
+    /// One is made at every multiple of this height; 0: none is, those that are there are offered. Nodes of a chain should agree on it, so that
+    /// a joining node finds several peers.
     pub every_blocks: u64,
-    /// How many are kept, at least 1.
+    /// How many are offered, and left when one has been made, at least 1.
     pub keep: usize,
     /// Largest chunk, bytes, at most [`MAX_CHUNK_BYTES`]. Nodes of a chain must agree on it to offer equal snapshots.
     pub chunk_bytes: usize,
@@ -93,26 +95,47 @@ pub fn list(dir: &Path) -> Result<Vec<SnapshotInfo>, SnapshotError> {
     Ok(heights.into_iter().filter_map(|height| info(dir, height)).collect())
 }
 
-/// Writes a snapshot of a state.
+/// Writes a snapshot of a state, in the place of one of the same height.
 pub fn export(dir: &Path, view: &Arc<View>, chunk_bytes: usize) -> Result<SnapshotInfo, SnapshotError> {
-    let name = view.height().to_string();
-    let (unfinished, finished) = (dir.join(format!(".{name}")), dir.join(&name));
     let mut export = Export::new(view.clone(), chunk_bytes.min(MAX_CHUNK_BYTES))?;
-    let in_dir = |error| disk(&unfinished, error);
-    remove(&unfinished).map_err(in_dir)?;
-    fs::create_dir_all(&unfinished).map_err(in_dir)?;
-    let mut chunks: u32 = 0;
-    while let Some(chunk) = export.next_chunk()? {
-        write_synced(&unfinished.join(chunk_name(chunks)), &chunk).map_err(in_dir)?;
-        chunks = chunks.saturating_add(1);
+    place(dir, view.height(), |folder| {
+        let mut index: usize = 0;
+        while let Some(chunk) = export.next_chunk()? {
+            write_synced(&folder.join(chunk_name(index)), &chunk)?;
+            index = index.saturating_add(1);
+        }
+        write_synced(&folder.join(MANIFEST), &export.manifest().encode())
+    })
+}
+
+/// Takes in a snapshot from elsewhere, in the place of one of the same height: the bytes of its manifest, and from `chunk` each chunk in order.
+/// Error: the manifest is malformed, or a chunk is not the one that it names; nothing is left behind then.
+pub fn import<E: From<SnapshotError>>(
+    dir: &Path,
+    manifest: &[u8],
+    mut chunk: impl FnMut(usize) -> Result<Vec<u8>, E>,
+) -> Result<SnapshotInfo, E> {
+    let Manifest { height, chunks, .. } = Manifest::decode(manifest).map_err(SnapshotError::from)?;
+    place(dir, height, |folder| {
+        for (index, expected) in chunks.iter().enumerate() {
+            let bytes = chunk(index)?;
+            check(index, &bytes, expected).map_err(SnapshotError::from)?;
+            write_synced(&folder.join(chunk_name(index)), &bytes)?;
+        }
+        Ok(write_synced(&folder.join(MANIFEST), manifest)?)
+    })
+}
+
+/// The files of a snapshot: the manifest, then the chunks in order. Error: one cannot be read, or a chunk was changed.
+pub fn files(dir: &Path, height: u64) -> Result<Vec<PathBuf>, SnapshotError> {
+    let folder = dir.join(height.to_string());
+    let mut files = vec![folder.join(MANIFEST)];
+    for (index, expected) in Manifest::decode(&read(&files[0])?)?.chunks.iter().enumerate() {
+        let path = folder.join(chunk_name(index));
+        check(index, &read(&path)?, expected)?;
+        files.push(path);
     }
-    write_synced(&unfinished.join(MANIFEST), &export.manifest().encode()).map_err(in_dir)?;
-    // After a loss of power the folder is whole or absent.
-    File::open(&unfinished).and_then(|dir| dir.sync_all()).map_err(in_dir)?;
-    remove(&finished).map_err(in_dir)?;
-    fs::rename(&unfinished, &finished).map_err(in_dir)?;
-    File::open(dir).and_then(|dir| dir.sync_all()).map_err(in_dir)?;
-    info(dir, view.height()).ok_or_else(|| disk(&finished, io::ErrorKind::NotFound.into()))
+    Ok(files)
 }
 
 /// Restores a snapshot into an empty database, which can then be opened. `trusted` is the app hash of its height, from a source that the
@@ -125,12 +148,11 @@ pub fn restore(
     trusted: [u8; 32],
 ) -> Result<(), SnapshotError> {
     let folder = dir.join(height.to_string());
-    let read = |name: String| fs::read(folder.join(name)).map_err(|error| disk(&folder, error));
-    let manifest = Manifest::decode(&read(MANIFEST.to_owned())?)?;
+    let manifest = Manifest::decode(&read(&folder.join(MANIFEST))?)?;
     let count = manifest.chunks.len();
     let mut restore = Restore::begin(backend, &crate::stores(), options, manifest, trusted)?;
     for index in 0..count {
-        restore.apply(index, &read(chunk_name(u32::try_from(index).unwrap_or(u32::MAX)))?)?;
+        restore.apply(index, &read(&folder.join(chunk_name(index)))?)?;
     }
     restore.finish()?;
     Ok(())
@@ -181,7 +203,7 @@ impl Snapshots {
     /// Begins to write a snapshot of a view that was just committed, if one is due and none is being written.
     pub(crate) fn begin_if_due(&self, view: &Arc<View>) {
         let height = view.height();
-        if height.checked_rem(self.options.every_blocks.max(1)) != Some(0) {
+        if height.checked_rem(self.options.every_blocks) != Some(0) {
             return;
         }
         let mut state = self.state.lock();
@@ -281,8 +303,47 @@ fn disk(path: &Path, error: io::Error) -> SnapshotError {
     }
 }
 
-fn chunk_name(index: u32) -> String {
+fn chunk_name(index: impl Display) -> String {
     format!("{index:05}")
+}
+
+/// Error: a chunk is not the one of this hash.
+fn check(index: usize, chunk: &[u8], expected: &[u8; 32]) -> Result<(), StoreError> {
+    let found: [u8; 32] = Sha256::digest(chunk).into();
+    if found == *expected {
+        return Ok(());
+    }
+    let detail = format!(
+        "it has hash {}, the manifest says {}",
+        hex::encode(found),
+        hex::encode(expected)
+    );
+    Err(StoreError::Chunk { index, detail })
+}
+
+/// Makes the folder of a snapshot. `write` fills one of another name; after a loss of power the folder is whole or absent.
+fn place<E: From<SnapshotError>>(
+    dir: &Path,
+    height: u64,
+    write: impl FnOnce(&Path) -> Result<(), E>,
+) -> Result<SnapshotInfo, E> {
+    let (unfinished, finished) = (dir.join(format!(".{height}")), dir.join(height.to_string()));
+    let in_dir = |error| disk(&unfinished, error);
+    remove(&unfinished).map_err(in_dir)?;
+    fs::create_dir_all(&unfinished).map_err(in_dir)?;
+    if let Err(error) = write(&unfinished) {
+        // What is left of it now is removed at the next start.
+        let _ = remove(&unfinished);
+        return Err(error);
+    }
+    let swap = || {
+        File::open(&unfinished)?.sync_all()?;
+        remove(&finished)?;
+        fs::rename(&unfinished, &finished)?;
+        File::open(dir)?.sync_all()
+    };
+    swap().map_err(in_dir)?;
+    Ok(info(dir, height).ok_or_else(|| disk(&finished, io::ErrorKind::NotFound.into()))?)
 }
 
 fn info(dir: &Path, height: u64) -> Option<SnapshotInfo> {
@@ -327,10 +388,17 @@ fn prune(options: &SnapshotOptions) -> io::Result<Option<u64>> {
     Ok(kept.first().copied())
 }
 
-fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = File::create(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
+fn read(path: &Path) -> Result<Vec<u8>, SnapshotError> {
+    fs::read(path).map_err(|error| disk(path, error))
+}
+
+fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), SnapshotError> {
+    let write = || {
+        let mut file = File::create(path)?;
+        file.write_all(bytes)?;
+        file.sync_all()
+    };
+    write().map_err(|error| disk(path, error))
 }
 
 fn remove(dir: &Path) -> io::Result<()> {

@@ -1,5 +1,6 @@
 //! The application on its store: the only file that knows `tenure_app`.
 
+use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -7,18 +8,19 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 use tendermint::Time;
 use tendermint_proto::v0_38::abci::{RequestQuery, ResponseQuery};
-use tenure_app::{genesis, App, AppOptions};
+use tenure_app::snapshots::SnapshotInfo;
+use tenure_app::{genesis, App, SnapshotOptions};
 use tenure_solo::Genesis;
-use tenure_store::snapshot::{Manifest, Restore};
 use tenure_store::{Backend, StoreOptions, View};
 use tenure_store_rocks::{RocksBackend, RocksOptions};
 
 use crate::chain::{Answer, Chain};
-use crate::config::StoreConfig;
+use crate::config::{AppConfig, StoreConfig};
 use crate::engine::Head;
+use crate::home::Home;
 
 pub use tenure_app::genesis::Profile;
-pub use tenure_app::APP_VERSION;
+pub use tenure_app::{snapshots, AppOptions, APP_VERSION};
 
 /// The application on its store.
 #[derive(Clone)]
@@ -29,26 +31,36 @@ pub struct Application {
 impl Application {
     /// Opens the state in a RocksDB directory, creating it if absent. Error: it is damaged, or of another program; says what to do.
     pub fn open(path: &Path, config: &StoreConfig) -> Result<Self> {
-        let sizes = RocksOptions {
-            cache_bytes: config.cache_mib.saturating_mul(1 << 20),
-            ..RocksOptions::default()
+        Self::open_with(path, config, AppOptions::default())
+    }
+
+    /// Opens the state of a home for a chain that goes on: snapshots are made and offered, old blocks given up.
+    pub fn open_to_run(home: &Home, config: &AppConfig) -> Result<Self> {
+        let snapshots = SnapshotOptions {
+            every_blocks: config.state_sync.snapshot_interval,
+            keep: config.state_sync.snapshot_keep_recent,
+            ..SnapshotOptions::new(home.snapshots())
         };
-        let backend =
-            RocksBackend::open_with(path, sizes).with_context(|| format!("the state in {}", path.display()))?;
-        Self::over(backend, config).with_context(|| format!("the state in {}", path.display()))
+        let options = AppOptions {
+            snapshots: Some(snapshots),
+            retain_blocks: config.store.min_retain_blocks,
+            ..AppOptions::default()
+        };
+        Self::open_with(&home.application_db(), &config.store, options)
+    }
+
+    fn open_with(path: &Path, config: &StoreConfig, options: AppOptions) -> Result<Self> {
+        let open = || Self::over(backend(path, config)?, config, options);
+        open().with_context(|| format!("the state in {}", path.display()))
     }
 
     /// Opens the state on any backend.
-    pub fn over(backend: Arc<dyn Backend>, config: &StoreConfig) -> Result<Self> {
-        let store = StoreOptions {
-            keep_views: config.query_heights,
-            keep_undo: config.keep_undo,
-        };
+    pub fn over(backend: Arc<dyn Backend>, config: &StoreConfig, options: AppOptions) -> Result<Self> {
         let options = AppOptions {
             query_heights: config.query_heights,
-            ..AppOptions::default()
+            ..options
         };
-        let app = App::open(backend, store, options)?;
+        let app = App::open(backend, store_options(config), options)?;
         Ok(Self { app })
     }
 
@@ -93,31 +105,55 @@ impl Application {
         self.app.store().latest()
     }
 
-    /// Makes the state in a new RocksDB directory from a snapshot's chunks and verifies it against the snapshot's app hash. Error: a chunk is not
-    /// what the manifest says, or the state does not have the app hash.
-    pub fn restore(
-        path: &Path,
-        config: &StoreConfig,
-        manifest: Manifest,
-        chunk: impl Fn(usize) -> Result<Vec<u8>>,
-    ) -> Result<()> {
-        let backend = RocksBackend::open(path).with_context(|| format!("the state in {}", path.display()))?;
-        let options = StoreOptions {
-            keep_views: config.query_heights,
-            keep_undo: config.keep_undo,
-        };
-        let (chunks, app_hash) = (manifest.chunks.len(), manifest.app_hash);
-        let mut restore = Restore::begin(backend, &tenure_app::stores(), options, manifest, app_hash)?;
-        for index in 0..chunks {
-            restore.apply(index, &chunk(index)?)?;
+    /// Puts the state of a snapshot of the home, verified against the snapshot's app hash, in the place of the state that is there. Error: a chunk
+    /// is not what the manifest says, or the state does not have the app hash; the old state is untouched then.
+    pub fn restore(home: &Home, config: &StoreConfig, snapshot: &SnapshotInfo) -> Result<()> {
+        let (database, restored) = (home.application_db(), home.data("application.db.restored"));
+        remove_dir(&restored)?;
+        let backend = backend(&restored, config)?;
+        let done = snapshots::restore(
+            &home.snapshots(),
+            snapshot.height,
+            backend,
+            store_options(config),
+            snapshot.app_hash,
+        );
+        if let Err(error) = done {
+            remove_dir(&restored)?;
+            return Err(error.into());
         }
-        restore.finish()?;
-        Ok(())
+        remove_dir(&database)?;
+        fs::rename(&restored, &database)
+            .with_context(|| format!("cannot rename {} to {}", restored.display(), database.display()))
     }
 
     /// The committed state as an `app_state`.
     pub fn export(&self) -> Result<Value> {
         Ok(self.app.export_genesis()?)
+    }
+}
+
+fn backend(path: &Path, config: &StoreConfig) -> Result<Arc<RocksBackend>> {
+    let sizes = RocksOptions {
+        cache_bytes: config.cache_mib.saturating_mul(1 << 20),
+        ..RocksOptions::default()
+    };
+    Ok(RocksBackend::open_with(path, sizes)?)
+}
+
+fn store_options(config: &StoreConfig) -> StoreOptions {
+    StoreOptions {
+        keep_views: config.query_heights,
+        keep_undo: config.keep_undo,
+    }
+}
+
+fn remove_dir(path: &Path) -> Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            Err(e).with_context(|| format!("cannot remove {}", path.display()))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -31,7 +31,7 @@ pub const ENV_PREFIX: &str = "TENURED_";
 
 /// `app.toml`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct AppConfig {
     /// The gRPC server.
     pub grpc: GrpcConfig,
@@ -41,6 +41,10 @@ pub struct AppConfig {
     pub solo: SoloSettings,
     /// The application's store.
     pub store: StoreConfig,
+    /// Snapshots.
+    pub state_sync: StateSyncConfig,
+    /// What every block did.
+    pub archive: ArchiveConfig,
     /// The faucet.
     pub faucet: FaucetConfig,
     /// Metrics.
@@ -97,6 +101,36 @@ pub struct StoreConfig {
     pub query_heights: usize,
     /// Blocks that can be rolled back.
     pub keep_undo: usize,
+    /// Blocks that the engine keeps, those that snapshots need besides; 0 for all.
+    pub min_retain_blocks: u64,
+}
+
+/// Section `state-sync`, named as in the Cosmos SDK.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct StateSyncConfig {
+    /// Blocks from one snapshot to the next; 0: none is made.
+    pub snapshot_interval: u64,
+    /// How many are kept.
+    pub snapshot_keep_recent: usize,
+}
+
+/// Section `archive`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct ArchiveConfig {
+    /// Heights whose results and events are kept, counted from the newest; 0 for all.
+    pub keep_heights: u64,
+}
+
+impl ArchiveConfig {
+    /// As the archive takes it.
+    pub fn options(&self) -> tenure_archive::ArchiveOptions {
+        tenure_archive::ArchiveOptions {
+            keep_heights: (self.keep_heights > 0).then_some(self.keep_heights),
+            ..tenure_archive::ArchiveOptions::default()
+        }
+    }
 }
 
 /// Section `faucet`.
@@ -241,6 +275,16 @@ impl Default for StoreConfig {
             cache_mib: 128,
             query_heights: 16,
             keep_undo: 100,
+            min_retain_blocks: 0,
+        }
+    }
+}
+
+impl Default for StateSyncConfig {
+    fn default() -> Self {
+        Self {
+            snapshot_interval: 1_000,
+            snapshot_keep_recent: 2,
         }
     }
 }
@@ -305,7 +349,7 @@ impl AppConfig {
         let mut table = toml::Table::try_from(&config)?;
         let sections: Vec<String> = table.keys().cloned().collect();
         for section in sections {
-            let prefix = format!("{ENV_PREFIX}{}_", section.to_uppercase());
+            let prefix = format!("{ENV_PREFIX}{}_", section.replace('-', "_").to_uppercase());
             for (name, value) in env.iter().filter(|(name, _)| name.starts_with(&prefix)) {
                 let key = name[prefix.len()..].to_lowercase().replace('_', "-");
                 set(&mut table, &section, &key, value).with_context(|| format!("environment variable {name}"))?;
@@ -348,6 +392,25 @@ impl AppConfig {
         within("store.cache-mib", self.store.cache_mib, 8, 65_536)?;
         within("store.query-heights", self.store.query_heights, 1, 10_000)?;
         within("store.keep-undo", self.store.keep_undo, 1, 100_000)?;
+        within(
+            "store.min-retain-blocks",
+            self.store.min_retain_blocks,
+            0,
+            u64::MAX >> 1,
+        )?;
+        within(
+            "state-sync.snapshot-interval",
+            self.state_sync.snapshot_interval,
+            0,
+            1_000_000_000,
+        )?;
+        within(
+            "state-sync.snapshot-keep-recent",
+            self.state_sync.snapshot_keep_recent,
+            1,
+            10,
+        )?;
+        within("archive.keep-heights", self.archive.keep_heights, 0, u64::MAX >> 1)?;
         within(
             "faucet.interval",
             self.faucet.interval,

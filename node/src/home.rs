@@ -12,6 +12,7 @@
 //! <home>/config/faucet_key.json             only with a faucet
 //! <home>/data/priv_validator_state.json     what the key signed last
 //! <home>/data/application.db/               the application's RocksDB
+//! <home>/data/snapshots/                    states for nodes that join
 //! <home>/data/solo.redb                     the solo engine's blocks
 //! <home>/data/blockstore.db/, state.db/, cs.wal/, evidence.db/, tx_index.db/   CometBFT's
 //! <home>/data/app.sock                      where CometBFT finds the application
@@ -109,6 +110,11 @@ impl Home {
     /// `data/application.db`.
     pub fn application_db(&self) -> PathBuf {
         self.data("application.db")
+    }
+
+    /// `data/snapshots`, in it a folder for each height.
+    pub fn snapshots(&self) -> PathBuf {
+        self.data("snapshots")
     }
 
     /// A path from a settings file: absolute, or relative to the home.

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use anyhow::{bail, Result};
 use serde_json::Value;
 use tendermint::Time;
-use tenure_solo::{create_node_key, create_validator_key};
+use tenure_solo::{create_node_key, create_validator_key, recover_validator_key};
 use tenure_types::{Address, Coins};
+use zeroize::Zeroizing;
 
 use crate::account_key::AccountKey;
 use crate::application::{self, Profile};
@@ -31,6 +32,8 @@ pub struct NewHome {
     pub faucet: Option<Coins>,
     /// Settings that differ from the defaults.
     pub config: AppConfig,
+    /// Words that the validator's key is made of; `None`: a random key.
+    pub validator_words: Option<Zeroizing<String>>,
 }
 
 /// What was made.
@@ -87,7 +90,11 @@ pub fn init(home: &Home, new: NewHome) -> Result<Made> {
     // Nothing was written so far.
     create_dir(home.root())?;
     create_dir(&home.root().join("data"))?;
-    let key = create_validator_key(&home.validator_key(), &home.validator_state())?;
+    let (key_file, state_file) = (home.validator_key(), home.validator_state());
+    let key = match &new.validator_words {
+        Some(words) => recover_validator_key(words.as_bytes(), &key_file, &state_file)?,
+        None => create_validator_key(&key_file, &state_file)?,
+    };
     let node_id = create_node_key(&home.node_key())?;
     document["validators"] = Value::Array(vec![genesis::validator(
         &key.public_key(),

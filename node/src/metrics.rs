@@ -1,7 +1,7 @@
 //! Figures for Prometheus: what the engine asks of the application and how long it takes, what blocks hold, and the process.
 //!
 //! [`Metrics`] is one registry, [`measured::Measured`] an application that counts on its way through to another, [`server`] the HTTP that Prometheus
-//! reads. CometBFT's own figures (peers, rounds, mempool) are CometBFT's: `[instrumentation]` of `config.toml`.
+//! reads. CometBFT's own figures (peers, rounds) are CometBFT's: `[instrumentation]` of `config.toml`.
 //!
 //! ```text
 //! app_height                                  height of the last committed block
@@ -11,9 +11,12 @@
 //! app_txs_total{result}                       transactions in blocks: ok, failed
 //! app_gas_used_total                          gas of all of them
 //! abci_<method>_seconds                       one histogram for each ABCI call
+//! mempool_size                                transactions that wait, whichever engine keeps them; a second old at most
+//! mempool_size_bytes                          and their bytes
 //! mempool_checks_total{kind,result}           CheckTx: new or recheck, accepted or refused
-//! grpc_requests_total{method,code}            answered requests
-//! grpc_request_seconds                        how long they took
+//! mempool_rejected_total{codespace,code}      CheckTx that refused, by the chain's codes; what a full mempool turns away is not checked
+//! grpc_requests_total{method,code}            ended requests by their gRPC status: the trailers', 1 (cancelled) if the client went away before
+//! grpc_request_seconds                        how long they took; a stream takes as long as it is open
 //! grpc_requests_in_flight                     being answered
 //! lease_events_total{event}                   what happened to leases: created, ready, paused, closed, …
 //! snapshot_offers_total{result}               state sync: snapshots offered to this node
@@ -26,6 +29,7 @@
 
 pub mod grpc;
 pub mod measured;
+pub mod mempool;
 pub mod server;
 
 use anyhow::Result;
@@ -84,7 +88,10 @@ pub struct Metrics {
     interval: Histogram,
     txs: IntCounterVec,
     gas: IntCounter,
+    mempool_txs: IntGauge,
+    mempool_bytes: IntGauge,
     checks: IntCounterVec,
+    rejected: IntCounterVec,
     leases: IntCounterVec,
     offers: IntCounterVec,
     chunks_applied: IntCounterVec,
@@ -162,6 +169,16 @@ impl Metrics {
             )?,
             txs: counters("app_txs_total", "Transactions in blocks by result", &["result"])?,
             gas: counter("app_gas_used_total", "Gas used by transactions in blocks")?,
+            mempool_txs: gauge("mempool_size", "Transactions that wait in the mempool")?,
+            mempool_bytes: gauge(
+                "mempool_size_bytes",
+                "Bytes of the transactions that wait in the mempool",
+            )?,
+            rejected: counters(
+                "mempool_rejected_total",
+                "Transactions that CheckTx refused, by code",
+                &["codespace", "code"],
+            )?,
             checks: counters(
                 "mempool_checks_total",
                 "Transactions checked for the mempool",

@@ -102,7 +102,7 @@ pub fn start(home: &Home, _lock: HomeLock, env: &Env, options: StartOptions) -> 
         },
     );
 
-    let application = Application::open(&home.application_db(), &config.store)?;
+    let application = Application::open_to_run(home, &config)?;
     let height = application.head().0;
     if height == 0 {
         // The application would stop the process in InitChain; here the mistake has a place and the exit is an ordinary one.
@@ -122,12 +122,13 @@ pub fn start(home: &Home, _lock: HomeLock, env: &Env, options: StartOptions) -> 
     let setup = comet::Setup {
         home,
         config: &comet,
+        archive: config.archive.options(),
         chain_id: genesis.chain_id.clone(),
         head: application.last_block(),
         reset: Arc::new(move || driven.reset_uncommitted()),
     };
     let started = match (rpc_listener, binary) {
-        (Some(rpc), _) => solo::start(app, home, &config.solo, &comet, genesis, rpc, options.force)?,
+        (Some(rpc), _) => solo::start(app, home, &config, &comet, genesis, rpc, options.force)?,
         (None, Some(binary)) => {
             let run = run.clone();
             comet::supervised(app, setup, &binary, move |pid| run.cometbft(pid))?
@@ -142,6 +143,7 @@ pub fn start(home: &Home, _lock: HomeLock, env: &Env, options: StartOptions) -> 
         stop,
     } = started;
 
+    let archive = engine.archive();
     let chain: Arc<dyn Chain> = Arc::new(application);
     let faucet = open_faucet(home, &config, &chain, &engine);
     let result = faucet.and_then(|faucet| {
@@ -161,6 +163,10 @@ pub fn start(home: &Home, _lock: HomeLock, env: &Env, options: StartOptions) -> 
     give_up_after(STOP_LIMIT, result.is_ok());
     // Finishes the block under way.
     let stopped = stop();
+    // The queries' registry and the application hold each other, and with them the archive: it does not close by itself.
+    if let Some(Err(error)) = archive.map(|archive| archive.sync()) {
+        tracing::warn!("the archive's last seconds are not on disk: {error}");
+    }
     closing.reset_uncommitted();
     // Only what this process wrote; the next start writes it again.
     let _ = std::fs::remove_file(home.run_file());
@@ -260,6 +266,11 @@ fn serve(
         let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
         let (stop, stopping) = watch::channel(false);
         let mut ended = services.engine.ended();
+        let looked_at = services.metrics.clone().filter(|_| config.telemetry.enabled);
+        if let Some(metrics) = looked_at {
+            // Ends with the runtime.
+            tokio::spawn(metrics::mempool::watch(metrics, services.engine.clone()));
+        }
         let mut server = std::pin::pin!(grpc::serve(listener, &config.grpc, services, stopping));
         let announced = async {
             ready.await;

@@ -136,13 +136,25 @@ impl ValidatorKey {
 /// Creates `priv_validator_key.json` with a new random key and an empty `priv_validator_state.json`. Refuses to overwrite either;
 /// parent directories are created.
 pub fn create_validator_key(key_path: &Path, state_path: &Path) -> Result<ValidatorKey, SoloError> {
+    write_validator_key(new_key(), key_path, state_path)
+}
+
+/// As [`create_validator_key`], with the key that CometBFT makes from this secret (`ed25519.GenPrivKeyFromSecret`: the seed is its SHA-256). Cosmos chains'
+/// `init --recover` uses it on the words of a mnemonic, so the same words give the same validator there and here.
+///
+/// The sign state is empty: a key that has signed elsewhere must not be used before the chain is past all that it signed.
+pub fn recover_validator_key(secret: &[u8], key_path: &Path, state_path: &Path) -> Result<ValidatorKey, SoloError> {
+    write_validator_key(SigningKey::from(sha256(secret)), key_path, state_path)
+}
+
+fn write_validator_key(key: SigningKey, key_path: &Path, state_path: &Path) -> Result<ValidatorKey, SoloError> {
     if state_path.exists() {
         return Err(SoloError::KeyFile {
             path: state_path.to_path_buf(),
             reason: "already exists; a sign state is never overwritten, move it away first".into(),
         });
     }
-    let key = ValidatorKey::new(new_key());
+    let key = ValidatorKey::new(key);
     let document = json!({
         "address": hex::encode_upper(key.address()),
         "pub_key": pub_key_json(&key.public),

@@ -52,7 +52,7 @@ pub use core::{BlockRecord, Broadcast, Head, Life, SoloClient};
 pub use error::{MempoolError, SoloError};
 pub use genesis::{Genesis, GenesisValidator};
 pub use handle::{start, SoloHandle};
-pub use keys::{create_node_key, create_validator_key, load_node_id, SignState, ValidatorKey};
+pub use keys::{create_node_key, create_validator_key, load_node_id, recover_validator_key, SignState, ValidatorKey};
 pub use params::default_consensus_params;
 pub use tenure_archive::{Page, SearchError, TxRecord};
 

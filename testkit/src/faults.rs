@@ -1,6 +1,7 @@
 //! The faults of `testnet/faults`: four validators under load, broken and healed, and held to [`crate::history`] throughout.
 
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{bail, ensure, Context, Result};
@@ -10,9 +11,10 @@ use tenure_comet::binary::BinaryError;
 use crate::chain::{runtime, Chain};
 use crate::history::{percentile, reread, Readers};
 use crate::load::{self, Load};
-use crate::network::{down, Network, Plan};
+use crate::network::{output, Network, Plan};
 use crate::process::Lifetime;
 use crate::programs::Programs;
+use crate::state::down;
 use crate::wait::until;
 
 /// Validators of the network: the least that survives the loss of one.
@@ -362,24 +364,20 @@ impl Arena {
 
     fn join(&mut self) -> Result<String> {
         let rpc = self.network.rpc(0);
-        let (height, hash) = until("a snapshot's height", RESTARTED, || {
+        let height = until("a snapshot's height", RESTARTED, || {
             let last = rpc.status()?.latest_height;
             // The header after the snapshot's block has its app hash, and the one after that its results.
             let height = last - last % SNAPSHOT_EVERY;
-            let block = rpc.block(Some(height.max(1)))?;
-            Ok(block
-                .filter(|_| height > 0 && last > height + 2)
-                .map(|(id, _)| (height, id.hash)))
+            Ok((height > 0 && last > height + 2).then_some(height))
         })?;
+        // As an operator would do it.
         let servers = [0, 1].map(|index| self.network.node(index).rpc.to_string()).join(",");
-        let settings = [
-            ("TENURED_STATESYNC_ENABLE", "true".to_owned()),
-            ("TENURED_STATESYNC_RPC_SERVERS", servers),
-            ("TENURED_STATESYNC_TRUST_HEIGHT", height.to_string()),
-            ("TENURED_STATESYNC_TRUST_HASH", hex::encode_upper(hash)),
-            ("TENURED_STATESYNC_DISCOVERY_TIME", "5s".to_owned()),
-        ]
-        .map(|(name, value)| (name.to_owned(), value));
+        let mut command = Command::new(self.network.programs().tenured());
+        command
+            .args(["comet", "state-sync", "--rpc-servers", &servers, "--home"])
+            .arg(&self.network.node(FROM_SNAPSHOT).home);
+        output(&mut command)?;
+        let settings = [("TENURED_STATESYNC_DISCOVERY_TIME".to_owned(), "5s".to_owned())];
         self.network.start(FROM_SNAPSHOT, &settings)?;
         let began = Instant::now();
         self.network.wait_ready(FROM_SNAPSHOT)?;
@@ -388,14 +386,15 @@ impl Arena {
         let first = until("its first block", RESTARTED, || {
             Ok(fifth.status().ok().map(|s| s.earliest_height).filter(|h| *h > 0))
         })?;
+        let snapshot = first - 1;
         ensure!(
-            first >= height.min(2),
-            "{name} has block {first}: it fetched all blocks instead of a snapshot"
+            snapshot >= height && snapshot % SNAPSHOT_EVERY == 0,
+            "the first block of {name} is {first}, which does not follow a snapshot of height {height} or a later one"
         );
         self.readers.read(&name, fifth);
         self.all_go_on(RESTARTED)?;
         Ok(format!(
-            "from a snapshot, its first block is {first}; with the others {:.1} s after its start",
+            "from the snapshot of height {snapshot}; with the others {:.1} s after its start",
             began.elapsed().as_secs_f32()
         ))
     }

@@ -2,7 +2,7 @@
 //!
 //! [`network::Network`] makes homes with `tenured testnet init-files`, starts each node as `tenured start --engine comet` in a network namespace
 //! of its own where the system allows it ([`netns`]), kills, cuts off and heals them, and can be taken up again by another process from
-//! its state file: `testnet/up` and `testnet/down` are this. [`load`] sends transfers through several nodes, [`history`] reads every block of
+//! its state file ([`state`]): `testnet/up` and `testnet/down` are this. [`load`] sends transfers through several nodes, [`history`] reads every block of
 //! every node and holds them to what must never happen, [`faults`] are the scenarios of `testnet/faults`, [`latency`] the measurements.
 //!
 //! What is promised to whoever runs this: nothing is started that is not ended ([`process`] knows its own by id and start time, never by
@@ -23,4 +23,5 @@ pub mod netns;
 pub mod network;
 pub mod process;
 pub mod programs;
+pub mod state;
 pub mod wait;

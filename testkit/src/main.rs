@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use tenure_testkit::demo::{self, Choices};
-use tenure_testkit::network;
+use tenure_testkit::state;
 use tenure_testkit::{faults, latency};
 
 /// Networks of real nodes on this machine
@@ -81,7 +81,7 @@ fn run(cli: Cli) -> Result<()> {
             namespaces: !loopback,
         }),
         Task::Down { dir } => {
-            match network::down(&std::path::absolute(dir)?)? {
+            match state::down(&std::path::absolute(dir)?)? {
                 Some(ended) => println!("ended {ended} processes"),
                 None => println!("no network is running"),
             }

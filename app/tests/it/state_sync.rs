@@ -191,7 +191,7 @@ fn source(dir: &Path, every_blocks: u64, blocks: u64) -> Chain {
     for _ in 0..blocks {
         let txs = world.block(&chain);
         chain.block(1_000, &txs);
-        if chain.height.is_multiple_of(every_blocks) {
+        if every_blocks > 0 && chain.height.is_multiple_of(every_blocks) {
             wait_for(&chain.app, chain.height);
         }
     }
@@ -345,4 +345,49 @@ fn operators_list_export_restore_and_delete_snapshots() {
     };
     open(&MemoryBackend::new(), &again);
     assert!(!unfinished.exists());
+}
+
+#[test]
+fn a_node_that_makes_no_snapshots_offers_those_that_are_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let chain = source(dir.path(), 0, 6);
+    assert!(chain.app.list_snapshots().snapshots.is_empty());
+    let made = snapshots::export(dir.path(), &chain.app.store().latest(), 1_024).unwrap();
+    let offered = chain.app.list_snapshots().snapshots;
+    assert_eq!((offered.len(), offered[0].height, made.height), (1, 6, 6));
+    assert_eq!(offered[0].hash.as_ref(), made.hash);
+}
+
+#[test]
+fn a_snapshot_from_elsewhere_is_taken_whole_or_not_at_all() {
+    let [from, to] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let chain = source(from.path(), 0, 6);
+    let made = snapshots::export(from.path(), &chain.app.store().latest(), 1_024).unwrap();
+    let files = snapshots::files(from.path(), 6).unwrap();
+    let manifest = std::fs::read(&files[0]).unwrap();
+    let import = |bad: Option<usize>| {
+        snapshots::import(to.path(), &manifest, |index| {
+            let mut chunk = std::fs::read(&files[index + 1]).unwrap();
+            chunk[3] ^= u8::from(bad == Some(index));
+            Ok::<_, snapshots::SnapshotError>(chunk)
+        })
+    };
+    assert!(made.chunks > 2);
+    let error = import(Some(2)).unwrap_err().to_string();
+    assert!(
+        error.contains("chunk 2") && error.contains("the manifest says"),
+        "{error}"
+    );
+    assert_eq!(
+        std::fs::read_dir(to.path()).unwrap().count(),
+        0,
+        "nothing is left behind"
+    );
+    assert_eq!(import(None).unwrap(), made);
+    assert_eq!(snapshots::list(to.path()).unwrap(), [made]);
+    // What was changed on the disk since is found, too.
+    let mut chunk = std::fs::read(&files[1]).unwrap();
+    chunk[0] ^= 1;
+    std::fs::write(&files[1], chunk).unwrap();
+    assert!(snapshots::files(from.path(), 6).is_err());
 }

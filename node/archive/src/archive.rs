@@ -326,18 +326,24 @@ impl Archive {
         }
     }
 
-    /// The first `most` heights that are missing between the first and the newest: what a machine lost with its power and
-    /// [`backfill`](Self::backfill) can restore.
-    pub fn absent(&self, most: usize) -> Vec<i64> {
+    /// At most `most` heights from `from` to the newest that are neither here nor pruned, newest first: what was lost with a machine's power or with the
+    /// archive's files, and [`backfill`](Self::backfill) can restore. In this order each of them moves [`earliest`](Self::earliest) back.
+    pub fn missing(&self, from: i64, most: usize) -> Vec<i64> {
         let head = key(self.head());
         let tail = self.inner().tail.lock();
-        let starts = tail.ranges.keys().skip(1).copied().chain([head.saturating_add(1)]);
-        let holes = tail
-            .ranges
-            .values()
-            .zip(starts)
-            .flat_map(|(last, next)| last.saturating_add(1)..next.min(head.saturating_add(1)));
-        holes.take(most).map(height).collect()
+        let kept = self.inner().options.keep_heights.unwrap_or(u64::MAX);
+        let from = key(from)
+            .max(1)
+            .max(tail.floor)
+            .max(head.saturating_add(1).saturating_sub(kept));
+        let (mut gaps, mut above) = (Vec::new(), head);
+        for (first, last) in tail.ranges.range(..=head).rev() {
+            gaps.push((last.saturating_add(1), above));
+            above = first.saturating_sub(1);
+        }
+        gaps.push((from, above));
+        let heights = gaps.into_iter().flat_map(|(low, high)| (low.max(from)..=high).rev());
+        heights.take(most).map(height).collect()
     }
 
     /// What a height did; `None` if it is not here.

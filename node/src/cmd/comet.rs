@@ -13,6 +13,8 @@ use tenure_types::address::VALCONS_PREFIX;
 use tenure_types::Address;
 
 use super::out;
+use super::state_sync::{self, StateSyncArgs};
+use crate::config::Env;
 use crate::files;
 use crate::home::Home;
 
@@ -53,9 +55,11 @@ development networks, or after moving config/priv_validator_key.json away.")]
 The engine then has nothing to replay: a start works only where it can fetch the blocks again (state sync or blocks of peers), or after
 the application's state was removed too.")]
     ResetState,
+    /// Let this home begin with a snapshot of other nodes
+    StateSync(StateSyncArgs),
 }
 
-pub(super) fn run(home: &Home, command: CometCommand) -> Result<()> {
+pub(super) fn run(home: &Home, env: &Env, command: CometCommand) -> Result<()> {
     match command {
         CometCommand::ShowNodeId => {
             out(load_node_id(&home.node_key())?);
@@ -80,6 +84,7 @@ pub(super) fn run(home: &Home, command: CometCommand) -> Result<()> {
         }
         CometCommand::UnsafeResetAll { keep_addr_book } => unsafe_reset_all(home, keep_addr_book),
         CometCommand::ResetState => reset_state(home),
+        CometCommand::StateSync(args) => state_sync::run(home, env, &args),
     }
 }
 

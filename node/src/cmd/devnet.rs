@@ -106,6 +106,7 @@ fn make(home: &Home, args: &DevnetArgs, accounts: Vec<(tenure_types::Address, Co
         accounts,
         faucet: Some(faucet_funds()),
         config,
+        validator_words: None,
     };
     let made = init(home, new)?;
     tracing::info!(

@@ -353,7 +353,8 @@ fn words_of_file(path: &Path) -> Result<Zeroizing<String>> {
     read_words(file).with_context(|| path.display().to_string())
 }
 
-fn words_of_input() -> Result<Zeroizing<String>> {
+/// Words from the terminal, without showing them, or from standard input.
+pub(super) fn words_of_input() -> Result<Zeroizing<String>> {
     if std::io::stdin().is_terminal() {
         return Ok(tenure_client::passphrase::ask("Words: ")?);
     }

@@ -3,8 +3,11 @@
 use anyhow::{Context, Result};
 use clap::Args;
 use serde_json::{json, Value};
+use tenure_client::keys::parse_mnemonic;
 use tenure_solo::{load_node_id, ValidatorKey};
+use zeroize::Zeroizing;
 
+use super::keys::words_of_input;
 use super::operate::require_not_begun;
 use super::{out, time};
 use crate::application::{app_state, Profile};
@@ -21,7 +24,8 @@ The genesis has this node as its only validator, so that `tenured start` works a
 
 Examples:
   tenured init me --chain-id tenure-local-1
-  tenured init me --chain-id tenure-local-2 --overwrite     a new genesis, keys and settings kept")]
+  tenured init me --chain-id tenure-local-2 --overwrite     a new genesis, keys and settings kept
+  tenured init me --chain-id tenure-1 --recover < words.txt  the key that signs blocks from its words, as other Cosmos chains make it")]
 pub(super) struct InitArgs {
     /// A name for this node
     moniker: String,
@@ -31,6 +35,9 @@ pub(super) struct InitArgs {
     /// Write a new genesis into a home that is there; keys and settings stay
     #[arg(short, long)]
     overwrite: bool,
+    /// Make the key that signs blocks from a mnemonic, read from the terminal or standard input; the node's own key is new
+    #[arg(long, conflicts_with = "overwrite")]
+    recover: bool,
     /// Parameters with short times, for demonstrations and tests
     #[arg(long)]
     fast: bool,
@@ -52,6 +59,8 @@ pub(super) fn run(home: &Home, env: &Env, args: InitArgs) -> Result<()> {
         .iter()
         .map(|text| genesis::parse_account(text))
         .collect::<Result<Vec<_>>>()?;
+    let validator_words = args.recover.then(validator_words).transpose()?;
+    let recovered = validator_words.is_some();
     let funded = !accounts.is_empty();
     let (moniker, chain_id, output) = (args.moniker.clone(), args.chain_id.clone(), args.output);
     let new = NewHome {
@@ -62,6 +71,7 @@ pub(super) fn run(home: &Home, env: &Env, args: InitArgs) -> Result<()> {
         accounts,
         faucet: None,
         config: AppConfig::default(),
+        validator_words,
     };
     let made = if args.overwrite && home.is_initialised() {
         overwrite(home, env, &new)?
@@ -69,6 +79,13 @@ pub(super) fn run(home: &Home, env: &Env, args: InitArgs) -> Result<()> {
         init(home, new)?
     };
     let root = home.root().display();
+    if recovered {
+        eprintln!(
+            "warning: a key that has signed blocks elsewhere must never run in two places. If it has, stop it there and copy its \
+             priv_validator_state.json to {}: the new one does not know what was signed",
+            home.validator_state().display()
+        );
+    }
     if output == Output::Json {
         out(json!({
             "moniker": moniker, "chain_id": chain_id, "node_id": made.node_id, "validator": made.validator,
@@ -89,6 +106,12 @@ pub(super) fn run(home: &Home, env: &Env, args: InitArgs) -> Result<()> {
         out(format!("Next: run the node with `tenured start --home {root}`."));
     }
     Ok(())
+}
+
+/// The words of a validator's key, in the one form that gives the one key: lower case, one space between two of them.
+fn validator_words() -> Result<Zeroizing<String>> {
+    let words = words_of_input().context("the words of --recover")?;
+    Ok(Zeroizing::new(parse_mnemonic(&words)?.to_string()))
 }
 
 /// A new genesis for a chain that has not begun.

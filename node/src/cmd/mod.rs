@@ -16,6 +16,7 @@ mod rpc;
 mod settings;
 mod snapshots;
 mod start;
+mod state_sync;
 mod testnet;
 mod tx;
 mod upgrade;
@@ -228,7 +229,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Query(args) => query::run(&home, &env, &client()?, args),
         Command::Tx(args) => tx::run(&home, &client()?, *args),
         Command::Status { node, output } => inspect::status(&home, &env, node.as_deref(), output),
-        Command::Comet(command) => comet::run(&home, command),
+        Command::Comet(command) => comet::run(&home, &env, command),
         Command::Config(command) => settings::run(&home, command),
         Command::Rollback(args) => operate::rollback(&home, &env, &args),
         Command::Export(args) => operate::export(&home, &env, &args),

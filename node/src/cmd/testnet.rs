@@ -273,6 +273,7 @@ fn make(args: &InitFilesArgs, index: u16, genesis_time: Time) -> Result<Node> {
         accounts: Vec::new(),
         faucet: faucet.then(devnet::faucet_funds),
         config: args.settings(&ports, faucet),
+        validator_words: None,
     };
     let made = init(&home, new)?;
     Ok(Node {

@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 use anyhow::{bail, ensure, Context, Result};
 use base64::engine::general_purpose::STANDARD as BASE64;
 use base64::Engine as _;
-use clap::{ArgMatches, Args, Command, FromArgMatches, Subcommand};
+use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, Subcommand};
 use prost::Message as _;
 use prost_reflect::DynamicMessage;
 use serde_json::{json, Value};
-use tenure_client::tx::{adjusted_gas, fee, simulation, Draft, Signer};
+use tenure_client::tx::{adjusted_gas, fee, simulation, Draft, SignedTx, Signer};
 use tenure_proto::cosmos::auth::v1beta1::{BaseAccount, QueryAccountRequest, QueryAccountResponse};
 use tenure_proto::cosmos::tx::v1beta1::{SimulateRequest, SimulateResponse};
 use tenure_proto::tenure::chain::v1::{ParamsRequest, ParamsResponse};
@@ -25,6 +25,11 @@ use super::rpc;
 use crate::client_config::{BroadcastMode, ClientConfig, Output};
 use crate::home::Home;
 
+mod offline;
+
+/// The command beside the modules', and its value.
+const BROADCAST: &str = "broadcast";
+const FILE: &str = "file";
 /// How long a block is waited for.
 const INCLUSION: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(250);
@@ -53,7 +58,7 @@ pub(super) struct SendArgs {
     /// Not valid above this height
     #[arg(long, global = true, default_value_t = 0, hide_default_value = true)]
     timeout_height: u64,
-    /// Sign with this account number instead of asking (with --sequence and --chain-id: --offline)
+    /// Sign with this account number instead of asking
     #[arg(long, global = true, value_name = "N")]
     account_number: Option<u64>,
     /// Sign with this sequence instead of asking
@@ -62,6 +67,9 @@ pub(super) struct SendArgs {
     /// Print the transaction without signing or sending it
     #[arg(long, global = true)]
     generate_only: bool,
+    /// Sign without a node and print the transaction for `tenured tx broadcast`; needs --account-number, --sequence, --gas and a fee
+    #[arg(long, global = true, conflicts_with_all = ["dry_run", "generate_only", "node"])]
+    offline: bool,
     /// Simulate, print the gas, send nothing
     #[arg(long, global = true)]
     dry_run: bool,
@@ -95,7 +103,9 @@ The first value names the key unless --from does; the others are the message's f
 Examples:
   tenured tx bank send validator tenure1... 5ten --keyring-backend test -y
   tenured tx bank send tenure1... 5ten --from validator --gas auto --fees 500uten -b block
-  tenured tx market cancel-bid --from me --bid-id 7 --dry-run")]
+  tenured tx market cancel-bid --from me --bid-id 7 --dry-run
+  tenured tx bank send cold tenure1... 5ten --offline --account-number 12 --sequence 3 --chain-id tenure-1 --gas 200000 --fees 500uten -o json > tx.json
+  tenured tx broadcast tx.json")]
 pub(super) struct TxArgs {
     #[command(flatten)]
     send: SendArgs,
@@ -115,8 +125,13 @@ impl Subcommand for TxCommand {
             .iter()
             .map(|module| module.command(true, |c| c))
             .collect::<Vec<_>>();
+        let file = Arg::new(FILE).value_name("FILE").required(true);
+        let broadcast = Command::new(BROADCAST)
+            .about("Sends a signed transaction that --offline has written")
+            .arg(file.help("The transaction in JSON; - is standard input"));
         command
             .subcommands(all)
+            .subcommand(broadcast)
             .subcommand_required(true)
             .arg_required_else_help(true)
     }
@@ -126,7 +141,7 @@ impl Subcommand for TxCommand {
     }
 
     fn has_subcommand(name: &str) -> bool {
-        modules("Msg").iter().any(|module| module.name == name)
+        name == BROADCAST || modules("Msg").iter().any(|module| module.name == name)
     }
 }
 
@@ -149,6 +164,11 @@ impl FromArgMatches for TxCommand {
 
 pub(super) fn run(home: &Home, config: &ClientConfig, args: TxArgs) -> Result<()> {
     let send = args.send;
+    if args.command.module == BROADCAST {
+        let file = args.command.matches.get_one::<String>(FILE).context("which file?")?;
+        let signed = offline::read(file)?;
+        return broadcast(node(home, config, send.node.as_deref())?, &signed, 0, &send, config);
+    }
     let module = modules("Msg").into_iter().find(|m| m.name == args.command.module);
     let (module, (name, matches)) = module
         .zip(args.command.matches.subcommand())
@@ -179,6 +199,22 @@ pub(super) fn run(home: &Home, config: &ClientConfig, args: TxArgs) -> Result<()
     if send.generate_only {
         return generate(&message, &any.type_url, &send, output);
     }
+    if send.offline {
+        let given = offline::Given::of(&send, config)?;
+        let key = keys.load(&from)?;
+        let signer = Signer::new(&key, given.sequence);
+        let draft = Draft::new(
+            vec![any],
+            &send.note,
+            send.timeout_height,
+            &[signer],
+            given.gas,
+            given.fee,
+        );
+        let signature = draft.sign(&key, &given.chain_id, given.account_number);
+        print(&offline::document(&draft.assemble(vec![signature]))?, output);
+        return Ok(());
+    }
     let address = node(home, config, send.node.as_deref())?;
     let chain = Chain::ask(address, &send, config, &signer)?;
     let key = keys.load(&from)?;
@@ -207,7 +243,7 @@ pub(super) fn run(home: &Home, config: &ClientConfig, args: TxArgs) -> Result<()
         eprintln!("gas estimate: {gas}");
         return Ok(());
     }
-    let paid = payment(&send, &chain, gas)?;
+    let paid = payment_at(&send, chain.price_micro, gas)?;
     confirm(
         send.yes,
         &format!(
@@ -219,6 +255,11 @@ pub(super) fn run(home: &Home, config: &ClientConfig, args: TxArgs) -> Result<()
     let draft = Draft::new(vec![any], &send.note, send.timeout_height, &[signed_by], gas, paid);
     let signature = draft.sign(&key, &chain.id, chain.account_number);
     let signed = draft.assemble(vec![signature]);
+    broadcast(address, &signed, gas, &send, config)
+}
+
+/// Sends a signed transaction and prints what became of it. Error: the chain refused it, here or in the block.
+fn broadcast(address: SocketAddr, signed: &SignedTx, gas: u64, send: &SendArgs, config: &ClientConfig) -> Result<()> {
     let checked = rpc::call(
         address,
         "broadcast_tx_sync",
@@ -232,7 +273,7 @@ pub(super) fn run(home: &Home, config: &ClientConfig, args: TxArgs) -> Result<()
     if code == 0 && send.broadcast_mode.unwrap_or(config.broadcast_mode) == BroadcastMode::Block {
         record = included(address, &signed.hash)?;
     }
-    print(&record, output);
+    print(&record, send.output.unwrap_or(config.output));
     let code = record["code"].as_u64().unwrap_or(0);
     ensure!(
         code == 0,
@@ -298,8 +339,8 @@ fn percent(factor: f64) -> Result<u64> {
     Ok((factor * 100.0).ceil() as u64)
 }
 
-/// The fee in base units.
-fn payment(send: &SendArgs, chain: &Chain, gas: u64) -> Result<u128> {
+/// The fee in base units; `least` is the price where none is given, in millionths.
+fn payment_at(send: &SendArgs, least: u64, gas: u64) -> Result<u128> {
     if let Some(fees) = &send.fees {
         ensure!(
             fees.denom == BASE_DENOM,
@@ -309,7 +350,7 @@ fn payment(send: &SendArgs, chain: &Chain, gas: u64) -> Result<u128> {
     }
     let price = match &send.gas_prices {
         Some(text) => price_micro(text)?,
-        None => chain.price_micro,
+        None => least,
     };
     Ok(fee(gas, price))
 }

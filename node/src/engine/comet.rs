@@ -23,7 +23,7 @@ use super::fail_point::FailPoints;
 use super::observed::{Observed, Watch};
 use super::{
     BlockRecord, Broadcast, BroadcastError, Ended, Engine, EngineError, FoundTxs, Head, SearchError, SearchPage,
-    Started, Status, TxRecord, Validators,
+    Started, Status, TxRecord, Validators, Waiting,
 };
 use crate::config::{AppAddress, CometConfig};
 use crate::home::Home;
@@ -34,7 +34,8 @@ const STOP_LIMIT: Duration = Duration::from_secs(30);
 const READY_LIMIT: Duration = Duration::from_secs(60);
 /// How long it then waits for the first block, which queries need: without other validators there may be none.
 const FIRST_BLOCK: Duration = Duration::from_secs(5);
-/// Most heights that are archived again at a start: seconds of blocks are lost with power, not hours.
+/// Most heights that are archived again at a start, newest first: seconds of blocks are lost with power, not hours. Who lost a whole archive gets as many
+/// back with every start.
 const MAX_FILLED: usize = 10_000;
 /// Rounds of a network with faults take a while: no block for this long is a stall.
 const STALL: Duration = Duration::from_secs(30);
@@ -47,6 +48,8 @@ pub struct Setup<'a> {
     pub home: &'a Home,
     /// `config.toml`, with the addresses as they will really be.
     pub config: &'a CometConfig,
+    /// How the archive is kept.
+    pub archive: ArchiveOptions,
     /// The chain.
     pub chain_id: String,
     /// The last committed block.
@@ -148,7 +151,7 @@ fn serve<A: Application>(app: A, setup: &Setup<'_>) -> Result<(ServerHandle, Arc
         ..ServerOptions::default()
     };
     let server = Server::bind(&address, options).context("cannot serve ABCI (setting proxy_app in config.toml)")?;
-    let archive = Archive::open(&setup.home.data("archive"), ArchiveOptions::default())?;
+    let archive = Archive::open(&setup.home.data("archive"), setup.archive.clone())?;
     let app = Recorder::new(app, archive.clone())?;
     let app = Observed::new(app, watch.clone(), FailPoints::from_env()?);
     Ok((server.serve(app).context("cannot serve ABCI")?, watch, archive))
@@ -259,10 +262,22 @@ impl CometEngine {
         }
     }
 
-    /// Archives again what a machine that lost power took from the archive. What CometBFT has not kept either stays absent, and readers are
-    /// told so.
+    /// Archives again what a machine that lost power, or somebody who removed files, took from the archive: newest first, as far back as CometBFT has blocks.
+    /// What it has not kept stays missing, and readers are told so.
     fn fill_archive(&self) {
-        for height in self.archive.absent(MAX_FILLED) {
+        let earliest = match self.rpc.status() {
+            Ok(status) => status.earliest_height,
+            Err(error) => {
+                tracing::warn!("what the archive lacks is not filled in before the next start: {error}");
+                return;
+            }
+        };
+        let missing = self.archive.missing(earliest, MAX_FILLED);
+        if missing.len() > 1 {
+            tracing::info!(heights = missing.len(), "archiving again what is missing");
+        }
+        let mut filled_in = 0_usize;
+        for height in missing {
             let filled = (|| {
                 let (Some((id, block)), Some(results)) =
                     (self.rpc.block(Some(height))?, self.rpc.block_results(Some(height))?)
@@ -272,16 +287,23 @@ impl CometEngine {
                 Ok(self.archive.backfill(&finalize_request(id, block), &results)?)
             })();
             match filled {
-                Ok(true) => tracing::info!(height, "archived again what was lost with the machine's power"),
+                Ok(true) => filled_in += 1,
                 Ok(false) => {}
                 Err(error) => {
                     tracing::warn!(
                         height,
                         "a block that the archive lacks cannot be had from CometBFT: {error:#}"
                     );
-                    return;
+                    break;
                 }
             }
+        }
+        if filled_in > 0 {
+            tracing::info!(
+                heights = filled_in,
+                earliest = self.archive.earliest(),
+                "archived again what was missing"
+            );
         }
     }
 
@@ -491,6 +513,11 @@ impl Engine for CometEngine {
             txs,
             total: u64::try_from(total).unwrap_or(u64::MAX),
         })
+    }
+
+    fn mempool(&self) -> Result<Waiting, EngineError> {
+        let (txs, bytes) = self.rpc.mempool()?;
+        Ok(Waiting { txs, bytes })
     }
 
     fn validators(&self, height: Option<i64>) -> Result<Option<Validators>, EngineError> {

@@ -138,6 +138,9 @@ pub trait Engine: Send + Sync + 'static {
     /// The validators that sign the block at `height`, which may be the next one; those of the latest block for `None`.
     fn validators(&self, height: Option<i64>) -> Result<Option<Validators>, EngineError>;
 
+    /// What waits in the mempool.
+    fn mempool(&self) -> Result<Waiting, EngineError>;
+
     /// What every block did, if this engine's blocks are archived here.
     fn archive(&self) -> Option<tenure_archive::Archive> {
         None
@@ -200,6 +203,15 @@ pub struct Status {
     pub validator: Validator,
     /// Connected peers.
     pub peers: u64,
+}
+
+/// What waits in a mempool.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Waiting {
+    /// How many transactions.
+    pub txs: u64,
+    /// Their bytes.
+    pub bytes: u64,
 }
 
 /// Which page of found transactions, in which order.

@@ -17,10 +17,10 @@ use tokio::sync::watch;
 
 use super::{
     BlockRecord, Broadcast, BroadcastError, Ended, Engine, EngineError, FoundTxs, Head, SearchError, SearchPage,
-    Started, Status, TxRecord, Validators,
+    Started, Status, TxRecord, Validators, Waiting,
 };
 
-use crate::config::{CometConfig, SoloSettings};
+use crate::config::{AppConfig, CometConfig};
 use crate::home::Home;
 
 /// No block for this many intervals is a stall, and never less than [`MIN_STALL`].
@@ -33,7 +33,7 @@ const FIRST_BLOCK: Duration = Duration::from_secs(2);
 pub fn start<A: Application>(
     app: A,
     home: &Home,
-    settings: &SoloSettings,
+    config: &AppConfig,
     comet: &CometConfig,
     genesis: Genesis,
     rpc: TcpListener,
@@ -44,14 +44,15 @@ pub fn start<A: Application>(
     solo.node_id = load_node_id(&home.node_key())?;
     solo.moniker = comet.moniker.clone();
     solo.rpc_listener = Some(rpc);
-    solo.block_interval = settings.block_interval.0;
-    solo.min_block_gap = settings.min_block_gap.0;
+    solo.block_interval = config.solo.block_interval.0;
+    solo.min_block_gap = config.solo.min_block_gap.0;
     solo.mempool = MempoolConfig {
         size: comet.mempool.size,
         max_txs_bytes: comet.mempool.max_txs_bytes,
         max_tx_bytes: comet.mempool.max_tx_bytes,
         cache_size: comet.mempool.cache_size,
     };
+    solo.archive = config.archive.options();
     solo.force = force;
     let handle = tenure_solo::start(app, solo).map_err(|e| match e {
         SoloError::MainNet(id) => anyhow!(
@@ -64,7 +65,7 @@ pub fn start<A: Application>(
     let first = handle.client();
     Ok(Started {
         name: "solo: not BFT".to_owned(),
-        stall: (settings.block_interval.0 * STALL_INTERVALS).max(MIN_STALL),
+        stall: (config.solo.block_interval.0 * STALL_INTERVALS).max(MIN_STALL),
         // Queries need a first block.
         ready: Box::pin(async move {
             let _ = tokio::time::timeout(FIRST_BLOCK, first.wait_for_height(1)).await;
@@ -137,7 +138,11 @@ impl Engine for SoloClient {
         Ok(Status {
             node: self.node_info(),
             catching_up: false,
-            earliest_height: if latest.is_some() { first } else { 0 },
+            earliest_height: if latest.is_some() {
+                Self::earliest_height(self)?
+            } else {
+                0
+            },
             latest,
             validator: validator(self, self.power(next)?.unwrap_or_default()),
             peers: 0,
@@ -184,6 +189,12 @@ impl Engine for SoloClient {
             txs,
             total: u64::try_from(total).unwrap_or(u64::MAX),
         })
+    }
+
+    fn mempool(&self) -> Result<Waiting, EngineError> {
+        let (txs, bytes) = self.mempool_size();
+        let txs = u64::try_from(txs).unwrap_or(u64::MAX);
+        Ok(Waiting { txs, bytes })
     }
 
     fn validators(&self, height: Option<i64>) -> Result<Option<Validators>, EngineError> {

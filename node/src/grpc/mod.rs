@@ -119,6 +119,21 @@ fn service_names<'a>(paths: impl Iterator<Item = &'a str>, faucet: bool, stream:
     names
 }
 
+/// `/pkg.Service/Method` of every method of ours in these services.
+fn method_paths(names: &BTreeSet<String>) -> Vec<String> {
+    let services = names
+        .iter()
+        .filter_map(|name| tenure_proto::pool().get_service_by_name(name));
+    services
+        .flat_map(|service| {
+            let paths = service
+                .methods()
+                .map(|m| format!("/{}/{}", service.full_name(), m.name()));
+            paths.collect::<Vec<_>>()
+        })
+        .collect()
+}
+
 /// Reflection knows the chain's files, health and itself, and lists what is served.
 fn reflection(names: &BTreeSet<String>) -> tonic_reflection::server::Builder<'static> {
     let builder = tonic_reflection::server::Builder::configure()
@@ -157,7 +172,6 @@ pub async fn serve(
     // Set before only if a node is served twice, which would be the same registry.
     let _ = abci.set(registry.clone());
     let archive = engine.archive();
-    let paths: Vec<String> = registry.paths().map(str::to_owned).collect();
     let names = service_names(registry.paths(), faucet.is_some(), archive.is_some());
 
     let (reporter, health_service) = tonic_health::server::health_reporter();
@@ -203,7 +217,7 @@ pub async fn serve(
             )))
         }
     };
-    let counted = GrpcMetrics::new(metrics, paths);
+    let counted = GrpcMetrics::new(metrics, method_paths(&names));
     let serving = Server::builder()
         // The workers keep the limit and say so; this one is for requests that never finish arriving.
         .timeout(config.request_timeout.0 + Duration::from_secs(1))
@@ -212,9 +226,9 @@ pub async fn serve(
         .http2_keepalive_timeout(Some(Duration::from_secs(20)))
         .http2_max_header_list_size(16 << 10)
         .accept_http1(true)
-        .layer(counted)
         .layer(cors())
         .layer(GrpcWebLayer::new())
+        .layer(counted)
         .add_routes(routes)
         .serve_with_incoming_shutdown(
             incoming::limited(listener, config.max_connections, config.request_timeout.0)?,

@@ -3,7 +3,7 @@
 use prost::Message;
 use tenure_proto::cosmos::base::node::v1beta1::{ConfigRequest, ConfigResponse, StatusRequest, StatusResponse};
 use tenure_proto::cosmos::base::tendermint::v1beta1::{
-    GetNodeInfoRequest, GetNodeInfoResponse, GetSyncingRequest, GetSyncingResponse, VersionInfo,
+    GetNodeInfoRequest, GetNodeInfoResponse, GetSyncingRequest, GetSyncingResponse, Module, VersionInfo,
 };
 use tenure_proto::tenure::chain::v1::{ParamsRequest, ParamsResponse};
 use tenure_types::BASE_DENOM;
@@ -67,6 +67,7 @@ pub(super) fn syncing(sources: &Sources, bytes: &[u8]) -> Result<Vec<u8>, Status
 pub(super) fn node_info(sources: &Sources, bytes: &[u8]) -> Result<Vec<u8>, Status> {
     request::<GetNodeInfoRequest>(bytes)?;
     let node = sources.engine.status().map_err(unanswered)?.node;
+    let comet_version = node.version.clone();
     let response = GetNodeInfoResponse {
         default_node_info: Some(recode(&node)?),
         application_version: Some(VersionInfo {
@@ -76,11 +77,35 @@ pub(super) fn node_info(sources: &Sources, bytes: &[u8]) -> Result<Vec<u8>, Stat
             git_commit: crate::version::commit().to_owned(),
             build_tags: String::new(),
             go_version: concat!("rust ", env!("CARGO_PKG_RUST_VERSION")).to_owned(),
-            build_deps: Vec::new(),
+            build_deps: build_deps(&comet_version),
             cosmos_sdk_version: COSMOS_SDK.to_owned(),
         }),
     };
     Ok(response.encode_to_vec())
+}
+
+/// What this node is made of. Relayers look here, under the paths of Go, for the versions of the Cosmos SDK and of CometBFT: Hermes refuses a chain without
+/// the second. The one is the SDK whose interfaces this chain keeps to, as `cosmos_sdk_version` says, and has no checksum because its code is not in here; the
+/// other is the version that the engine says it has. Behind them are the libraries that really are in this binary.
+fn build_deps(comet_version: &str) -> Vec<Module> {
+    let spoken = [
+        ("github.com/cosmos/cosmos-sdk", COSMOS_SDK.to_owned()),
+        ("github.com/cometbft/cometbft", format!("v{comet_version}")),
+    ];
+    let spoken = spoken.into_iter().map(|(path, version)| Module {
+        path: path.to_owned(),
+        version,
+        sum: String::new(),
+    });
+    let built_in = crate::version::libraries().map(|library| Module {
+        path: library.name.to_owned(),
+        version: format!("v{}", library.version),
+        sum: match library.sha256 {
+            "" => String::new(),
+            sha256 => format!("sha256:{sha256}"),
+        },
+    });
+    spoken.chain(built_in).collect()
 }
 
 #[cfg(test)]

@@ -114,6 +114,11 @@ impl<A: Application> Application for Measured<A> {
         let response = self.timed(Method::CheckTx, |app| app.check_tx(request));
         let result = if response.code == 0 { "accepted" } else { "refused" };
         self.metrics.checks.with_label_values(&[kind, result]).inc();
+        if response.code != 0 {
+            // Codes and codespaces are the application's: their number is bounded.
+            let labels = [response.codespace.as_str(), &response.code.to_string()];
+            self.metrics.rejected.with_label_values(&labels).inc();
+        }
         response
     }
 
@@ -224,6 +229,7 @@ mod tests {
         fn check_tx(&self, request: RequestCheckTx) -> ResponseCheckTx {
             ResponseCheckTx {
                 code: u32::from(request.tx[0]),
+                codespace: "sdk".to_owned(),
                 ..Default::default()
             }
         }
@@ -275,7 +281,18 @@ mod tests {
             tx: vec![9].into(),
             r#type: CheckTxType::Recheck as i32,
         });
-        has("mempool_checks_total{kind=\"recheck\",result=\"refused\"} 1")
+        has("mempool_checks_total{kind=\"recheck\",result=\"refused\"} 1")?;
+        app.check_tx(RequestCheckTx {
+            tx: vec![0].into(),
+            ..Default::default()
+        });
+        has("mempool_checks_total{kind=\"new\",result=\"accepted\"} 1")?;
+        has("mempool_rejected_total{code=\"9\",codespace=\"sdk\"} 1")?;
+        anyhow::ensure!(
+            !metrics.text()?.contains("code=\"0\""),
+            "what is accepted is not rejected"
+        );
+        Ok(())
     }
 
     #[test]

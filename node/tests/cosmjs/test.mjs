@@ -2,10 +2,12 @@
 //
 //   node test.mjs addresses            prints <address>=<coins> for each account the test needs in genesis
 //   node test.mjs run <rpc url>        runs the test; exit code 1 if anything failed
+//   node test.mjs sign <rpc url>       prints a signed transfer in base64, not sent: for subscribe.mjs
 //
 // The mnemonics are for tests: whoever reads this file has them.
 import assert from "node:assert/strict";
 import { Secp256k1HdWallet } from "@cosmjs/amino";
+import { toBase64 } from "@cosmjs/encoding";
 import { DirectSecp256k1HdWallet, Registry } from "@cosmjs/proto-signing";
 import { TxBody, TxRaw } from "cosmjs-types/cosmos/tx/v1beta1/tx";
 import {
@@ -214,7 +216,14 @@ if (command === "addresses") {
   await run(argument);
   console.log(`${passed} passed, ${failed} failed`);
   process.exit(failed === 0 && passed > 0 ? 0 : 1);
+} else if (command === "sign" && argument) {
+  const client = await SigningStargateClient.connectWithSigner(argument, direct.wallet);
+  const value = { fromAddress: direct.address, toAddress: stranger, amount: [{ denom: DENOM, amount: "1" }] };
+  const fee = { amount: [{ denom: DENOM, amount: "1000" }], gas: "200000" };
+  const signed = await client.sign(direct.address, [{ typeUrl: "/cosmos.bank.v1beta1.MsgSend", value }], fee, "");
+  console.log(toBase64(TxRaw.encode(signed).finish()));
+  client.disconnect();
 } else {
-  console.error("usage: node test.mjs addresses | node test.mjs run <rpc url>");
+  console.error("usage: node test.mjs addresses | node test.mjs run <rpc url> | node test.mjs sign <rpc url>");
   process.exit(2);
 }

@@ -1,4 +1,4 @@
-//! Other people's clients: cosmrs with its own gRPC stubs, and a client that knows nothing of the chain but what reflection tells it.
+//! Other people's clients, on both engines: cosmrs with its own gRPC stubs, and a client that knows nothing of the chain but what reflection tells it.
 
 use anyhow::{bail, ensure, Context, Result};
 use cosmrs::{
@@ -27,7 +27,13 @@ use tonic_reflection::pb::v1::{
     server_reflection_response::MessageResponse, ServerReflectionRequest,
 };
 
-use crate::support::{account, Net, NetOptions, CHAIN_ID, START};
+use crate::live::{on_both_engines, Live, START};
+use crate::support::CHAIN_ID;
+
+on_both_engines!(
+    cosmrs_builds_signs_and_sends_a_transfer_and_finds_it_again,
+    a_client_that_only_has_reflection_calls_methods_by_name,
+);
 
 fn uten(amount: u128) -> Result<Coin> {
     let denom = "uten".parse().map_err(|e| anyhow::anyhow!("{e}"))?;
@@ -35,20 +41,14 @@ fn uten(amount: u128) -> Result<Coin> {
 }
 
 /// Account, estimate, signature, broadcast, receipt and balance, all with what cosmrs brings.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn cosmrs_builds_signs_and_sends_a_transfer_and_finds_it_again() -> Result<()> {
+async fn cosmrs_builds_signs_and_sends_a_transfer_and_finds_it_again(live: &Live) -> Result<()> {
     let failed = |e: cosmrs::ErrorReport| anyhow::anyhow!("{e}");
-    let net = Net::start(NetOptions::default()).await?;
-    net.block()?;
-    let channel = net.channel().await?;
+    let channel = live.channel().await?;
     let key = SigningKey::from_slice(&[7; 32]).map_err(failed)?;
     let from: AccountId = key.public_key().account_id("tenure").map_err(failed)?;
     let ours: Address = from.to_string().parse()?;
-    let (number, sequence) = account(&channel, &net.alice.address()).await?;
-    let engine = net.engine.as_ref().context("engine")?;
-    let funded = engine.broadcast_tx_sync(&net.transfer(number, sequence, &ours, 1_000_000))?;
-    ensure!(funded.check_tx.code == 0, "{}", funded.check_tx.log);
-    net.block()?;
+    let funded = live.send(live.transfer(&ours, 1_000_000).await?).await?;
+    live.committed(&funded).await?;
 
     let request = QueryAccountRequest {
         address: from.to_string(),
@@ -95,7 +95,7 @@ async fn cosmrs_builds_signs_and_sends_a_transfer_and_finds_it_again() -> Result
         .tx_response
         .context("response")?;
     ensure!(sent.code == 0, "{}", sent.raw_log);
-    let height = net.block()?;
+    let height = live.committed(&sent.txhash).await?;
 
     let ask = GetTxRequest { hash: sent.txhash };
     let found = service
@@ -199,12 +199,9 @@ impl Decoder for Dynamic {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_client_that_only_has_reflection_calls_methods_by_name() -> Result<()> {
-    let net = Net::start(NetOptions::default()).await?;
-    net.block()?;
-    let channel = net.channel().await?;
-    let alice = net.alice.address().to_string();
+async fn a_client_that_only_has_reflection_calls_methods_by_name(live: &Live) -> Result<()> {
+    let channel = live.channel().await?;
+    let alice = live.alice.address().to_string();
     let call = |service: &'static str, method: &'static str, fields: Vec<(&'static str, Value)>| {
         let channel = channel.clone();
         async move {

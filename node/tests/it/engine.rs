@@ -17,12 +17,12 @@ use tenure_proto::cosmos::tx::v1beta1::{BroadcastMode, BroadcastTxRequest, GetTx
 use tenure_types::Address;
 use tonic::transport::Channel;
 
-use crate::support::{account, balance, connect, finish, rpc, tenured, transfer, Node, CHAIN_ID};
+use crate::support::{account, balance, connect, finish, rpc, tenured, transfer, Node, CHAIN_ID, OWN_PORTS};
 
 /// For one thing to happen; a loaded machine needs it.
 const LIMIT: Duration = Duration::from_secs(60);
 
-fn cometbft() -> Option<PathBuf> {
+pub(crate) fn cometbft() -> Option<PathBuf> {
     match CometBft::find(None) {
         Ok(found) => Some(found.path),
         Err(e) => {
@@ -37,7 +37,7 @@ fn receiver() -> Address {
 }
 
 /// A home with money for alice, four blocks a second.
-fn init(home: &Path, alice: &AccountKey) -> Result<()> {
+pub(crate) fn init(home: &Path, alice: &AccountKey) -> Result<()> {
     let mut command = tenured(home);
     command.args(["init", "test", "--chain-id", CHAIN_ID, "--fast", "--account"]);
     command.arg(format!("{}=1000ten", alice.address()));
@@ -51,11 +51,12 @@ fn start(home: &Path, program: &Path) -> Result<Node> {
     command
         .args(["start", "--engine", "comet", "--auto-ports", "--comet-bin"])
         .arg(program)
+        .envs(OWN_PORTS)
         .env("TENURED_CONSENSUS_TIMEOUT_COMMIT", "50ms");
     Node::start(home, &mut command)
 }
 
-async fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> Result<T> {
+pub(crate) async fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> Result<T> {
     let deadline = Instant::now() + LIMIT;
     loop {
         if let Some(found) = look() {
@@ -66,11 +67,11 @@ async fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> Result<T> 
     }
 }
 
-fn number(value: &Value) -> Option<i64> {
+pub(crate) fn number(value: &Value) -> Option<i64> {
     value.as_str()?.parse().ok()
 }
 
-fn height(address: SocketAddr) -> Option<i64> {
+pub(crate) fn height(address: SocketAddr) -> Option<i64> {
     number(&rpc(address, "/status").ok()?["sync_info"]["latest_block_height"])
 }
 
@@ -229,7 +230,10 @@ async fn kills_of_node_and_cometbft_lose_and_double_nothing() -> Result<()> {
     let (ok, _, err) = finish(tenured(&home).args(["start", "--engine", "solo", "--auto-ports"]))?;
     assert!(!ok && err.contains("--engine comet"), "{err}");
     let mut command = tenured(&home);
-    command.args(["start", "--auto-ports", "--comet-bin"]).arg(&program);
+    command
+        .args(["start", "--auto-ports", "--comet-bin"])
+        .arg(&program)
+        .envs(OWN_PORTS);
     let node = Node::start(&home, &mut command)?;
     assert_eq!(node.run.engine, "comet");
     history.check(&node, &alice).await?;

@@ -229,6 +229,8 @@ async fn browsers_reach_grpc_by_grpc_web() -> Result<()> {
     let (status, head, body) = http(net.address, "POST /cosmos.bank.v1beta1.Query/Balance", &headers, &frame).await?;
     assert_eq!(status, 200, "{head}");
     assert!(head.contains("access-control-allow-origin: *"), "{head}");
+    // Without it a page cannot read the status of an answer that is a refusal.
+    assert!(head.contains("access-control-expose-headers: *"), "{head}");
     let length = usize::try_from(u32::from_be_bytes(body[1..5].try_into()?))?;
     let answer = QueryBalanceResponse::decode(&body[5..5 + length])?;
     assert_eq!(answer.balance.context("balance")?.amount, START.to_string());
@@ -252,7 +254,9 @@ async fn browsers_reach_grpc_by_grpc_web() -> Result<()> {
     )
     .await?;
     assert!(
-        status == 200 && head.contains("access-control-allow-headers: *"),
+        status == 200
+            && head.contains("access-control-allow-headers: *")
+            && head.contains("access-control-allow-methods: *"),
         "{head}"
     );
     Ok(())

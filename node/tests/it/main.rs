@@ -1,6 +1,7 @@
 //! The node from outside: its gRPC over a real engine and application, and the real process under kills, full disks and busy ports.
 #![allow(missing_docs, unreachable_pub, clippy::disallowed_methods, reason = "tests")]
 
+mod archive;
 mod clients;
 mod commands;
 mod crash;
@@ -8,9 +9,15 @@ mod engine;
 mod faces;
 mod faucet;
 mod grpc;
+mod hand_over;
 mod health;
+mod live;
+mod mempool;
+mod offline;
 mod operator;
+mod services;
 mod shapes;
+mod state_sync;
 mod stream;
 mod support;
 mod testnet;

@@ -12,7 +12,7 @@ use anyhow::{ensure, Context, Result};
 use serde_json::Value;
 use tenure_node::account_key::AccountKey;
 
-use crate::support::{finish, rpc, tenured, Node};
+use crate::support::{finish, rpc, tenured, Node, OWN_PORTS};
 
 fn run(home: &Path, args: &[&str]) -> Result<String> {
     let (ok, out, err) = finish(tenured(home).args(args).env_remove("TENURE_KEYRING_PASSPHRASE"))?;
@@ -478,6 +478,9 @@ fn a_chain_is_asked_paid_measured_exported_snapshot_and_rolled_back() -> Result<
         "paid before it was"
     );
     ensure!(!home.join("data/export.tmp").exists());
+    let anew = json(&run(&home, &["export", "--for-zero-height"])?)?;
+    assert_eq!(anew["initial_height"], "1");
+    assert_eq!(anew["app_state"]["bank"], document["app_state"]["bank"]);
     refused(&home, &["export", "--height", &next.to_string()], "the last block")?;
     let copy = dir.path().join("copy");
     run(&copy, &["init", "copy", "--chain-id", "tenure-local-9"])?;
@@ -566,6 +569,7 @@ fn a_rollback_takes_cometbft_along() -> Result<()> {
         let mut command = tenured(&home);
         command
             .args(["start", "--engine", "comet", "--auto-ports", "--comet-bin", &program])
+            .envs(OWN_PORTS)
             .env("TENURED_CONSENSUS_TIMEOUT_COMMIT", "50ms");
         Node::start(&home, &mut command)
     };
@@ -575,6 +579,13 @@ fn a_rollback_takes_cometbft_along() -> Result<()> {
     let state = json(&run(&home, &["export"])?)?;
     let last: u64 = state["initial_height"].as_str().context("height")?.parse::<u64>()? - 1;
     refused(&home, &["rollback", "--blocks", "2", "--comet-bin", &program], "--hard")?;
+    // Refused before CometBFT has taken anything back, which could not be undone.
+    let all = last.to_string();
+    refused(
+        &home,
+        &["rollback", "--hard", "--blocks", &all, "--comet-bin", &program],
+        "cannot take back",
+    )?;
     let back = json(&run(&home, &["rollback", "--comet-bin", &program, "-o", "json"])?)?;
     assert_eq!(
         (&back["height"], &back["engine_height"]),

@@ -21,7 +21,7 @@ use tenure_proto::cosmos::tx::v1beta1::service_client::ServiceClient;
 use tenure_proto::cosmos::tx::v1beta1::{BroadcastMode, BroadcastTxRequest};
 use tenure_types::Address;
 
-use crate::support::{account, connect, finish, tenured, transfer, Node, CHAIN_ID};
+use crate::support::{account, connect, finish, tenured, transfer, Node, CHAIN_ID, OWN_PORTS};
 
 const LIMIT: Duration = Duration::from_secs(60);
 /// What two nodes may differ in: who and where they are, and the one field that is ours.
@@ -49,7 +49,7 @@ impl Engine {
         let (ok, _, err) = finish(&mut init)?;
         ensure!(ok, "{err}");
         let mut start = tenured(home);
-        start.args(["start", "--auto-ports"]).args(engine);
+        start.args(["start", "--auto-ports"]).args(engine).envs(OWN_PORTS);
         start.env("TENURED_CONSENSUS_TIMEOUT_COMMIT", "100ms");
         let node = Node::start(home, &mut start)?;
         let channel = connect(node.run.grpc).await?;

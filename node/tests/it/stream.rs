@@ -123,6 +123,10 @@ async fn events_say_where_they_come_from_and_filters_choose() -> Result<()> {
         },
     )
     .await?;
+    ensure!(
+        all.last().map(|e| e.height) == Some(7),
+        "the last height asked for is part of the answer"
+    );
     let transfer = all
         .iter()
         .find(|e| e.r#type == "transfer" && !e.tx_hash.is_empty())
@@ -300,5 +304,53 @@ async fn a_slow_reader_loses_nothing_and_holds_up_nobody() -> Result<()> {
         .map(|e| (e.height, e.index))
         .collect();
     ensure!(got == all && got.len() > 300, "{} of {}", got.len(), all.len());
+    Ok(())
+}
+
+/// A client whose filter matches nothing in a long history hears how far the node has looked, and need not begin again after an interruption.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_filter_without_matches_moves_the_cursor_through_history() -> Result<()> {
+    let net = Net::start(NetOptions::default()).await?;
+    let channel = net.channel().await?;
+    for _ in 0..1_050 {
+        net.block()?;
+    }
+    let nothing = Filter {
+        r#type: "no.such.Event".to_owned(),
+        attributes: Vec::new(),
+    };
+    let request = EventsRequest {
+        from: cursor(1, 0),
+        to_height: 1_050,
+        filters: vec![nothing],
+        heartbeat_ms: 60_000,
+    };
+    let mut stream = StreamClient::new(channel).events(request).await?.into_inner();
+    let mut cursors = Vec::new();
+    while let Some(message) = timeout(LIMIT, stream.message()).await?? {
+        ensure!(matches!(message.item, Some(Item::Heartbeat(_))), "{message:?}");
+        cursors.push(message.next);
+    }
+    ensure!(cursors == [cursor(1_001, 0)], "{cursors:?}");
+    Ok(())
+}
+
+/// A node that stops says so: an end without a reason would look like the end of what was asked for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_tells_followers_to_come_back() -> Result<()> {
+    let net = Net::start(NetOptions::default()).await?;
+    let channel = net.channel().await?;
+    net.block()?;
+    let mut stream = StreamClient::new(channel)
+        .events(EventsRequest::default())
+        .await?
+        .into_inner();
+    net.stop_serving();
+    let ended = timeout(LIMIT, stream.message()).await?;
+    let status = ended.err().context("it ended as if all had been sent")?;
+    ensure!(
+        status.code() == Code::Unavailable && status.message().contains("last cursor"),
+        "{status}"
+    );
     Ok(())
 }

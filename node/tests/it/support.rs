@@ -11,7 +11,7 @@ use anyhow::{bail, ensure, Context, Result};
 use serde_json::Value;
 use tempfile::TempDir;
 use tenure_node::account_key::AccountKey;
-use tenure_node::application::{self, Application, Profile};
+use tenure_node::application::{self, AppOptions, Application, Profile};
 use tenure_node::chain::Chain;
 use tenure_node::config::{ApiConfig, GrpcConfig, StoreConfig};
 use tenure_node::genesis::{self, NewGenesis};
@@ -84,7 +84,11 @@ impl Net {
         document["validators"] = serde_json::json!([genesis::validator(&key.public_key(), "test", genesis::POWER)]);
         let genesis = Genesis::from_json(&genesis::bytes(&document))?;
 
-        let application = Application::over(Arc::new(MemoryBackend::new()), &StoreConfig::default())?;
+        let application = Application::over(
+            Arc::new(MemoryBackend::new()),
+            &StoreConfig::default(),
+            AppOptions::default(),
+        )?;
         let mut solo = SoloConfig::at_home(CHAIN_ID, dir.path());
         solo.genesis = GenesisSource::Document(Box::new(genesis));
         solo.data_dir = path("data");
@@ -137,6 +141,11 @@ impl Net {
 
     pub async fn channel(&self) -> Result<Channel> {
         connect(self.address).await
+    }
+
+    /// Stops the servers as a stop of the node does.
+    pub fn stop_serving(&self) {
+        self.stop.send_replace(true);
     }
 
     /// Makes a block.
@@ -222,6 +231,12 @@ pub fn tenured(home: &Path) -> Command {
         .stdin(Stdio::null());
     command
 }
+
+/// Ports of its own for each node: of two that find the default free at one instant, one would fail.
+pub const OWN_PORTS: [(&str, &str); 2] = [
+    ("TENURED_RPC_LADDR", "tcp://127.0.0.1:0"),
+    ("TENURED_P2P_LADDR", "tcp://127.0.0.1:0"),
+];
 
 /// Runs a command to its end: success, standard output, standard error. One that does not end within 30 s is killed.
 pub fn finish(command: &mut Command) -> Result<(bool, String, String)> {

@@ -24,6 +24,7 @@ fn the_committed_files_are_what_init_writes() -> Result<()> {
             accounts: Vec::new(),
             faucet: None,
             config: AppConfig::default(),
+            validator_words: None,
         },
     )?;
     let mut document = genesis::read(&home.genesis())?;

@@ -40,6 +40,8 @@ const DRAIN: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 pub(crate) const WS_PATIENCE: Duration = ws::PATIENCE;
+#[cfg(test)]
+pub(crate) const WS_MAX_CLIENTS: usize = ws::MAX_CLIENTS;
 
 /// What handlers share.
 #[derive(Clone)]

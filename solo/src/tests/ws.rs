@@ -90,6 +90,9 @@ async fn subscribers_get_what_they_asked_for_under_their_ids() {
         "what is empty is left out: {result}"
     );
     assert_eq!(tx["events"]["tx.height"], json!(["1"]));
+    // Upper case, as clients that wait for one transaction ask for it.
+    let hash = hex::encode_upper(crate::merkle::sha256(b"name=satoshi"));
+    assert_eq!(tx["events"]["tx.hash"], json!([hash]));
     assert_eq!(
         tx["events"]["app.secret"],
         json!(["satoshi"]),
@@ -150,6 +153,10 @@ async fn every_method_answers_and_mistakes_are_cometbfts() {
         .as_str()
         .unwrap()
         .starts_with("failed to parse query: "));
+    assert_eq!(
+        ws.subscribe(4, &format!("tx.height={}", "1".repeat(600))).await["error"]["data"],
+        "maximum query length exceeded"
+    );
     ws.subscribe(5, "tm.event='Tx'").await;
     assert_eq!(
         ws.subscribe(6, "tm.event = 'Tx'").await["error"]["data"],
@@ -238,6 +245,84 @@ async fn a_slow_client_loses_its_subscriptions_and_delays_nobody() {
         })
     );
     assert_eq!(last["id"], 1);
+}
+
+/// A client that has fallen behind subscribes to something else: it begins with the next block, not where the client is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_subscription_begins_with_the_block_after_it() {
+    let served = Served::new();
+    let mut ws = Client::connect(&served).await;
+    ws.subscribe(1, "tm.event='Tx'").await;
+    // More than sockets and queue can hold, so that what follows waits in the archive.
+    let filler = "x".repeat(250_000);
+    let txs: Vec<String> = (0..50).map(|i| format!("k{i}={filler}")).collect();
+    block(&served, &txs.iter().map(String::as_str).collect::<Vec<_>>());
+    block(&served, &["second=1"]);
+    block(&served, &["third=1"]);
+    let params = json!({ "query": "tm.event='NewBlockHeader'" });
+    ws.say(&json!({"jsonrpc": "2.0", "id": 2, "method": "subscribe", "params": params}).to_string())
+        .await;
+    // It arrives while the feeder still has the first block to send.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let (mut txs, mut headers) = (0, Vec::new());
+    while let Some(message) = ws.hear(Duration::from_secs(1)).await {
+        match (&message["id"], &message["result"]["data"]["value"]) {
+            (id, _) if *id == 1 => txs += 1,
+            (_, value) if value.is_null() => {}
+            (_, value) => headers.push(value["header"]["height"].clone()),
+        }
+    }
+    assert_eq!(
+        (txs, &headers),
+        (52, &Vec::<Value>::new()),
+        "what was before the subscription is not sent"
+    );
+    block(&served, &[]);
+    assert_eq!(ws.next().await["result"]["data"]["value"]["header"]["height"], "4");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn places_of_subscribers_are_given_back_however_they_leave() {
+    let served = Served::new();
+    let refused = format!("max_subscription_clients {} reached", crate::rpc::WS_MAX_CLIENTS);
+    let mut clients = Vec::new();
+    for _ in 0..crate::rpc::WS_MAX_CLIENTS {
+        let mut client = Client::connect(&served).await;
+        assert_eq!(client.subscribe(1, "tm.event='Tx'").await["result"], json!({}));
+        clients.push(client);
+    }
+    let mut late = Client::connect(&served).await;
+    assert_eq!(late.subscribe(1, "tm.event='Tx'").await["error"]["data"], refused);
+    // One of its subscriptions is not its place.
+    clients[0].subscribe(2, "tm.event='NewBlock'").await;
+    clients[0]
+        .ask(json!(3), "unsubscribe", json!({ "query": "tm.event='Tx'" }))
+        .await;
+    assert_eq!(late.subscribe(2, "tm.event='Tx'").await["error"]["data"], refused);
+    // Three ways to leave.
+    clients[0]
+        .ask(json!(4), "unsubscribe", json!({ "query": "tm.event='NewBlock'" }))
+        .await;
+    clients[1].ask(json!(2), "unsubscribe_all", json!({})).await;
+    drop(clients.remove(2));
+    let mut newcomers = vec![late];
+    for _ in 0..2 {
+        newcomers.push(Client::connect(&served).await);
+    }
+    for (i, client) in newcomers.iter_mut().enumerate() {
+        // The server notices a closed connection a moment later.
+        let mut answer = client.subscribe(10, "tm.event='Tx'").await;
+        for _ in 0..50 {
+            if answer.get("result").is_some() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            answer = client.subscribe(11, "tm.event='Tx'").await;
+        }
+        assert_eq!(answer["result"], json!({}), "newcomer {i}");
+    }
+    let mut last = Client::connect(&served).await;
+    assert_eq!(last.subscribe(1, "tm.event='Tx'").await["error"]["data"], refused);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -90,6 +90,15 @@ struct SyncInfo {
     catching_up: bool,
 }
 
+/// The answer of `num_unconfirmed_txs`; `n_txs` is how many it lists, none.
+#[derive(Deserialize)]
+pub(super) struct Unconfirmed {
+    #[serde(deserialize_with = "int")]
+    pub(super) total: u64,
+    #[serde(deserialize_with = "int")]
+    pub(super) total_bytes: u64,
+}
+
 /// An entry of `validators`, and `validator_info` of `status`, which has no priority.
 #[derive(Deserialize)]
 pub(super) struct ValidatorInfo {

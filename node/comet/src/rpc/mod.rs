@@ -193,6 +193,12 @@ impl Rpc {
         Ok(self.call::<json::NetInfo>("net_info", json!({}))?.n_peers)
     }
 
+    /// How many transactions wait in the mempool, and their bytes.
+    pub fn mempool(&self) -> Result<(u64, u64), RpcError> {
+        let waiting = self.call::<json::Unconfirmed>("num_unconfirmed_txs", json!({}))?;
+        Ok((waiting.total, waiting.total_bytes))
+    }
+
     /// Offers a transaction and returns what `CheckTx` said: code, codespace, data and log are all that CometBFT passes on.
     pub fn broadcast_tx_sync(&self, tx: &[u8]) -> Result<ResponseCheckTx, RpcError> {
         let sent: json::Sent = self.call("broadcast_tx_sync", json!({ "tx": BASE64.encode(tx) }))?;

@@ -224,6 +224,7 @@ mod tests {
             accounts: Vec::new(),
             faucet: None,
             config: AppConfig::default(),
+            validator_words: None,
         };
         init(&home, new)?;
         Ok(home)

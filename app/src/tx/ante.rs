@@ -20,7 +20,7 @@ use tenure_types::{sdk, Address, Coin, Coins, BASE_DENOM};
 use tenure_x_auth as auth;
 use tenure_x_bank as bank;
 
-use super::{free, sign, Signatures, Tx};
+use super::{cache::Signer, free, sign, Signatures, Tx};
 
 /// Length of a signature.
 const SIGNATURE_BYTES: usize = 64;
@@ -77,10 +77,10 @@ pub(crate) fn ante(ctx: &mut Ctx, tx: &Tx, rules: &Rules, signatures: &Signature
         None => {
             let fee = check_fee(ctx, tx, rules)?;
             charge_bytes(ctx, tx, rules)?;
-            pay_fee(ctx, tx, &signers, &fee)?;
+            pay_fee(ctx, tx, signers, &fee)?;
         }
     }
-    check_counts(ctx, tx, &signers, rules)?;
+    check_counts(ctx, tx, signers, rules)?;
     for (i, (signer, info)) in signers.iter().zip(&tx.auth_info.signer_infos).enumerate() {
         let check = check_signer(ctx, tx, (i, signer, info), nonce, rules, signatures, trusted);
         check.map_err(|e| match e.code {
@@ -188,11 +188,11 @@ fn pay_fee(ctx: &mut Ctx, tx: &Tx, signers: &[Address], fee: &Coins) -> Result<(
             "the messages name no signer: no signatures supplied",
         )
     })?;
-    if auth::account(ctx, &payer)?.is_none() {
+    if !auth::exists(ctx, &payer)? {
         let message = format!("fee payer address: {payer} does not exist: unknown address");
         return Err(Error::sdk(sdk::UNKNOWN_ADDRESS, message));
     }
-    let collector = auth::module_address(auth::FEE_COLLECTOR);
+    let collector = auth::fee_collector();
     if ctx.mode == Mode::Simulate && fee.is_empty() {
         // The real transaction will pay: one unit stands in for the fee, so that the estimate includes the payment's gas.
         let stand_in = ctx.atomically(|ctx| bank::transfer(ctx, &payer, &collector, &Coin::base(1)));
@@ -286,8 +286,12 @@ fn check_signer(
     let signature = tx.raw.signatures.get(i).map_or(&[][..], Vec::as_slice);
     if ctx.mode != Mode::Simulate && !trusted {
         let chain_id = &ctx.block.chain_id;
-        let digest = sign::digest(tx, info, chain_id, account.account_number)?;
-        if signature.len() != SIGNATURE_BYTES || !signatures.check(digest, &compressed, signature) {
+        let by = Signer {
+            chain_id,
+            account_number: account.account_number,
+            compressed,
+        };
+        if !sign::check(signatures, tx, (i, info), &by)? {
             let message = format!(
                 "signature verification failed; please verify account number ({}), sequence ({}) and chain-id \
                  ({chain_id}): unauthorized",

@@ -8,7 +8,10 @@ use tenure_proto::cosmos::{
     crypto::secp256k1::PubKey,
     tx::v1beta1::{AuthInfo, Fee, TxBody, TxRaw},
 };
-use tenure_sdk::{unknown::refuse_unknown_fields, ErasedMsg, Error, MsgRoute, Result};
+use tenure_sdk::{
+    unknown::{refuse_in, refuse_unknown_fields},
+    ErasedMsg, Error, MsgRoute, Result,
+};
 use tenure_types::{sdk, Address};
 use tenure_x_auth::PUB_KEY_TYPE_URL;
 
@@ -37,8 +40,8 @@ pub(crate) struct Tx {
 
 impl Tx {
     /// Who must sign: the signers of the messages in order, then the fee's payer if it is not among them. Error (invalid address).
-    pub(crate) fn signers(&self) -> Result<Vec<Address>> {
-        self.signers.clone()
+    pub(crate) fn signers(&self) -> Result<&[Address]> {
+        self.signers.as_deref().map_err(Clone::clone)
     }
 
     /// Gas it asks for.
@@ -116,18 +119,18 @@ pub(crate) fn decode(routes: &Routes, max_len: u64, bytes: &[u8]) -> Result<Tx> 
             return Err(Error::sdk(sdk::INVALID_PUBKEY, message));
         }
     }
-    refuse_unknown(&body, &raw.body_bytes)?;
-    for any in &body.messages {
-        refuse_unknown_fields(any.type_url.trim_start_matches('/'), &any.value)?;
+    refuse_in(&body, &raw.body_bytes)?;
+    for (any, (_, message)) in body.messages.iter().zip(&messages) {
+        message.refuse_unknown_fields(&any.value)?;
     }
-    refuse_unknown(&auth_info, &raw.auth_info_bytes)?;
+    refuse_in(&auth_info, &raw.auth_info_bytes)?;
     for key in auth_info
         .signer_infos
         .iter()
         .filter_map(|info| info.public_key.as_ref())
     {
         match PubKey::decode(key.value.as_slice()) {
-            Ok(decoded) => refuse_unknown(&decoded, &key.value)?,
+            Ok(decoded) => refuse_in(&decoded, &key.value)?,
             Err(_) => refuse_unknown_fields(&PubKey::full_name(), &key.value)?,
         }
     }
@@ -142,15 +145,6 @@ pub(crate) fn decode(routes: &Routes, max_len: u64, bytes: &[u8]) -> Result<Tx> 
         len,
         hash: Sha256::digest(bytes).into(),
     })
-}
-
-/// Refuses unknown fields. What encodes again to the same bytes has none, because decoding drops them; only other encodings, which are allowed
-/// inside the signed parts, take the slow way over descriptors.
-fn refuse_unknown<M: Message + Name>(decoded: &M, bytes: &[u8]) -> Result<()> {
-    if decoded.encode_to_vec() == bytes {
-        return Ok(());
-    }
-    refuse_unknown_fields(&M::full_name(), bytes)
 }
 
 fn part<M: Message + Default>(name: &str, bytes: &[u8]) -> Result<M> {

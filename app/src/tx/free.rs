@@ -54,7 +54,7 @@ pub(crate) fn check(ctx: &mut Ctx, tx: &Tx, nonce: u64) -> Result<()> {
         return Err(Error::sdk(sdk::WRONG_SEQUENCE, message));
     }
     for owner in tx.signers()? {
-        tenure_x_provider::attestable(ctx, &owner, nonce)?;
+        tenure_x_provider::attestable(ctx, owner, nonce)?;
     }
     Ok(())
 }

@@ -114,10 +114,10 @@ fn check_form(ctx: &Ctx, tx: &Tx, rules: &Rules) -> Result<()> {
             "tip is set, tips are not supported: feature not supported",
         ));
     }
-    if !tx.fee.granter.is_empty() {
+    if !tx.fee().granter.is_empty() {
         let message = format!(
             "fee.granter is {:?}, fee grants are not supported: feature not supported",
-            tx.fee.granter
+            tx.fee().granter
         );
         return Err(Error::sdk(sdk::NOT_SUPPORTED, message));
     }
@@ -126,7 +126,7 @@ fn check_form(ctx: &Ctx, tx: &Tx, rules: &Rules) -> Result<()> {
 
 /// The fee, if it is well formed and enough for the gas asked for.
 fn check_fee(ctx: &Ctx, tx: &Tx, rules: &Rules) -> Result<Coins> {
-    let parts = tx.fee.amount.iter().map(|c| (c.denom.as_str(), c.amount.as_str()));
+    let parts = tx.fee().amount.iter().map(|c| (c.denom.as_str(), c.amount.as_str()));
     let fee = Coins::from_parts(parts).map_err(|e| e.context("fee.amount"))?;
     if let Some(other) = fee.iter().find(|coin| coin.denom != BASE_DENOM) {
         let message = format!("fee.amount holds {other}, fees are paid in {BASE_DENOM}: insufficient fee");
@@ -169,7 +169,7 @@ fn charge_bytes(ctx: &mut Ctx, tx: &Tx, rules: &Rules) -> Result<()> {
                 len = len.saturating_add(MODE_FIELD_BYTES);
             }
         }
-        if tx.fee.amount.is_empty() {
+        if tx.fee().amount.is_empty() {
             len = len.saturating_add(FEE_FIELD_BYTES);
         }
     }
@@ -178,7 +178,7 @@ fn charge_bytes(ctx: &mut Ctx, tx: &Tx, rules: &Rules) -> Result<()> {
 }
 
 fn pay_fee(ctx: &mut Ctx, tx: &Tx, signers: &[Address], fee: &Coins) -> Result<()> {
-    let payer = match tx.fee.payer.as_str() {
+    let payer = match tx.fee().payer.as_str() {
         "" => signers.first().copied(),
         text => text.parse().ok(),
     };

@@ -1,6 +1,6 @@
 //! Bytes to a transaction. Every byte must mean something known, and mean it in one way only.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::LazyLock};
 
 use prost::{Message, Name};
 use sha2::{Digest, Sha256};
@@ -26,8 +26,6 @@ pub(crate) struct Tx {
     pub(crate) body: TxBody,
     /// Decoded `raw.auth_info_bytes`.
     pub(crate) auth_info: AuthInfo,
-    /// The fee of `auth_info`.
-    pub(crate) fee: Fee,
     /// The messages of `body`, decoded, with their type URLs.
     pub(crate) messages: Vec<(String, Box<dyn ErasedMsg>)>,
     /// Found when it is decoded, which is done in parallel.
@@ -44,10 +42,20 @@ impl Tx {
         self.signers.as_deref().map_err(Clone::clone)
     }
 
+    /// The fee of `auth_info`.
+    pub(crate) fn fee(&self) -> &Fee {
+        fee(&self.auth_info)
+    }
+
     /// Gas it asks for.
     pub(crate) fn gas_wanted(&self) -> u64 {
-        self.fee.gas_limit
+        self.fee().gas_limit
     }
+}
+
+fn fee(auth_info: &AuthInfo) -> &Fee {
+    static NONE: LazyLock<Fee> = LazyLock::new(Fee::default);
+    auth_info.fee.as_ref().unwrap_or(&NONE)
 }
 
 fn signers(messages: &[(String, Box<dyn ErasedMsg>)], fee: &Fee) -> Result<Vec<Address>> {
@@ -134,13 +142,11 @@ pub(crate) fn decode(routes: &Routes, max_len: u64, bytes: &[u8]) -> Result<Tx> 
             Err(_) => refuse_unknown_fields(&PubKey::full_name(), &key.value)?,
         }
     }
-    let fee = auth_info.fee.clone().unwrap_or_default();
     Ok(Tx {
-        signers: signers(&messages, &fee),
+        signers: signers(&messages, fee(&auth_info)),
         raw,
         body,
         auth_info,
-        fee,
         messages,
         len,
         hash: Sha256::digest(bytes).into(),

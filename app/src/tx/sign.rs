@@ -82,7 +82,7 @@ fn amino_sign_bytes(tx: &Tx, info: &SignerInfo, chain_id: &str, account_number: 
         account_number,
         sequence: info.sequence,
         timeout_height: tx.body.timeout_height,
-        fee: &tx.fee,
+        fee: tx.fee(),
         memo: &tx.body.memo,
         messages: &tx.body.messages,
     };

@@ -5,7 +5,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tenure_sdk::{
-    clock, Block, Committed, Ctx, DeriveTable, Derived, DerivedMap, Error, Mode, Module, QueryRoute, Result, State,
+    clock, Base, Block, Changed, Committed, Ctx, DeriveTable, Derived, DerivedMap, Error, Mode, Module, QueryRoute,
+    RecordCache, Result, State,
 };
 use tenure_store::{snapshot::discard_unfinished, Backend, Staged, Store, StoreError, StoreOptions, View};
 
@@ -36,8 +37,10 @@ pub struct AppOptions {
     pub invariants_every_block: bool,
     /// What happens when the node is broken.
     pub on_broken: OnBroken,
-    /// Verified signatures that are remembered, at 32 bytes each and some overhead; 0 for none.
+    /// Verified signatures that are remembered, some 120 bytes each; 0 for none.
     pub signature_cache: usize,
+    /// Records of the latest state that are kept in memory beside the database, some 250 bytes each; 0 for none.
+    pub record_cache: usize,
     /// Heights that queries are answered for, the latest included, at least 1. Not more than the store keeps views.
     pub query_heights: usize,
     /// Blocks that the engine is asked to keep, besides those that snapshots need; 0 for all.
@@ -54,6 +57,7 @@ impl Default for AppOptions {
             invariants_every_block: false,
             on_broken: OnBroken::Abort,
             signature_cache: 200_000,
+            record_cache: 200_000,
             query_heights: 16,
             retain_blocks: 0,
             optimistic: true,
@@ -102,6 +106,8 @@ pub(crate) struct Inner {
     pub(crate) msg_routes: Routes,
     pub(crate) query_routes: BTreeMap<&'static str, QueryRoute>,
     pub(crate) signatures: Signatures,
+    /// Stands at the height of the last of `heads`.
+    pub(crate) records: Arc<RecordCache>,
     /// Committed states by height, the latest last; there is always one.
     pub(crate) heads: ArcSwap<Vec<Arc<Head>>>,
     pub(crate) consensus: Mutex<Consensus>,
@@ -141,21 +147,25 @@ pub(crate) struct Genesis {
 /// A block between FinalizeBlock and Commit.
 pub(crate) struct Pending {
     pub(crate) staged: Staged,
+    pub(crate) changed: Changed,
     pub(crate) derived: DerivedMap,
     pub(crate) block: Block,
 }
 
 impl Head {
-    /// Execution state over it.
+    /// A state over it, for queries.
     pub(crate) fn state(&self, table: &Arc<DeriveTable>) -> State {
-        let base: Arc<dyn tenure_sdk::Base> = self.view.clone();
-        State::new(
-            Committed {
-                base,
-                derived: self.derived.clone(),
-            },
-            table.clone(),
-        )
+        self.state_over(self.view.clone(), table)
+    }
+
+    /// A state over it whose reads and writes blocks to come will meet again: for execution.
+    pub(crate) fn execution_state(&self, records: &Arc<RecordCache>, table: &Arc<DeriveTable>) -> State {
+        self.state_over(records.over(self.block.height, self.view.clone()), table)
+    }
+
+    fn state_over(&self, base: Arc<dyn Base>, table: &Arc<DeriveTable>) -> State {
+        let derived = self.derived.clone();
+        State::new(Committed { base, derived }, table.clone())
     }
 }
 
@@ -186,6 +196,7 @@ impl App {
             msg_routes: modules::msg_routes(),
             query_routes: modules::query_routes(),
             signatures: Signatures::new(options.signature_cache),
+            records: Arc::new(RecordCache::new(options.record_cache, head.block.height)),
             heads: ArcSwap::from_pointee(vec![Arc::new(head)]),
             consensus: Mutex::default(),
             check: Mutex::default(),
@@ -294,7 +305,7 @@ pub(crate) fn head_of(view: Arc<View>, table: &DeriveTable) -> Result<Head> {
     let mut block = Block::default();
     if view.height() > 0 {
         let chain_id = identity::chain_id(view.as_ref())?;
-        let base: Arc<dyn tenure_sdk::Base> = view.clone();
+        let base: Arc<dyn Base> = view.clone();
         let state = State::new(
             Committed {
                 base,

@@ -10,7 +10,7 @@ use tendermint_proto::{
         ResponseFinalizeBlock, ResponseInitChain,
     },
 };
-use tenure_sdk::{clock, module::handle_due, Block, Ctx, Error, Event, Mode, Result, State};
+use tenure_sdk::{clock, module::handle_due, Block, Changed, Ctx, Error, Event, Mode, Result, State};
 use tenure_types::sdk;
 
 use crate::{
@@ -107,6 +107,7 @@ impl Inner {
         let events = moded_events.collect();
         let block = ctx.block.clone();
         let writes = ctx.state.into_writes()?;
+        let changed = Changed::of(&writes.changes);
         let staged = self.store.load().stage(writes.changes);
         let staged = staged.map_err(|e| Error::internal(e.to_string()))?;
         let response = ResponseFinalizeBlock {
@@ -117,6 +118,7 @@ impl Inner {
         };
         let pending = Pending {
             staged,
+            changed,
             derived: writes.derived,
             block,
         };
@@ -126,14 +128,21 @@ impl Inner {
     /// Commit: one synced batch, then the new state is there for queries and the mempool.
     pub(crate) fn commit(&self) -> ResponseCommit {
         let mut consensus = self.consensus.lock();
-        let Some(Pending { staged, derived, block }) = consensus.pending.take() else {
+        let Some(pending) = consensus.pending.take() else {
             self.abort("Commit without FinalizeBlock");
         };
+        let Pending {
+            staged,
+            changed,
+            derived,
+            block,
+        } = pending;
         let view = self.must("commit", self.store.load().commit(staged, block.height));
         let height = block.height;
         if let Some(snapshots) = &self.snapshots {
             snapshots.begin_if_due(&view);
         }
+        self.records.advance(height, changed);
         self.publish(Head { view, derived, block });
         *consensus = Consensus::default();
         drop(consensus);
@@ -164,7 +173,7 @@ impl Inner {
         }
         // The first commit may have taken the genesis state's place meanwhile.
         let head = self.head();
-        (head.state(&self.table), head.block.clone())
+        (head.execution_state(&self.records, &self.table), head.block.clone())
     }
 
     /// Height and header time of the next block; live time is not known before the clock has advanced.

@@ -55,3 +55,34 @@ pub(crate) fn query_routes() -> BTreeMap<&'static str, QueryRoute> {
         .map(|route| (route.path, route))
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use prost_reflect::{Kind, MessageDescriptor};
+
+    use super::*;
+
+    fn all_inside(message: MessageDescriptor, found: &mut BTreeSet<String>) {
+        if found.insert(message.full_name().to_owned()) {
+            for field in message.fields() {
+                if let Kind::Message(inner) = field.kind() {
+                    all_inside(inner, found);
+                }
+            }
+        }
+    }
+
+    /// `tx::decode` relies on it: what encodes again to the same bytes has no unknown fields, unless they are inside an `Any`.
+    #[test]
+    fn no_message_holds_an_any() {
+        let mut found = BTreeSet::new();
+        for type_url in msg_routes().keys() {
+            let message = tenure_proto::pool().get_message_by_name(type_url.trim_start_matches('/'));
+            all_inside(message.unwrap(), &mut found);
+        }
+        assert!(found.contains("cosmos.base.v1beta1.Coin"));
+        assert!(!found.contains("google.protobuf.Any"));
+    }
+}

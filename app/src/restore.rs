@@ -134,6 +134,7 @@ impl Inner {
         );
         *self.consensus.lock() = Consensus::default();
         self.store.store(store.into());
+        self.records.reset(head.block.height);
         self.heads.store(vec![head.into()].into());
         *self.check.lock() = None;
     }

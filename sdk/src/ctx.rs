@@ -77,10 +77,15 @@ impl Ctx {
 
     /// The record at a key, charged.
     pub fn get(&mut self, store: &'static str, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        Ok(self.peek(store, key)?.map(<[u8]>::to_vec))
+    }
+
+    /// The record at a key, charged, without a copy of it.
+    pub fn peek(&mut self, store: &'static str, key: &[u8]) -> Result<Option<&[u8]>> {
         self.gas.charge(gas::READ, "read")?;
         let value = self.state.get(store, key)?;
-        let len = value.as_ref().map_or(0, Vec::len);
-        self.gas.charge_bytes(0, gas::READ_BYTE, len, "read")?;
+        self.gas
+            .charge_bytes(0, gas::READ_BYTE, value.map_or(0, <[u8]>::len), "read")?;
         Ok(value)
     }
 
@@ -129,11 +134,15 @@ impl Ctx {
     }
 
     /// Says that something happened.
-    pub fn emit<V: ToString>(&mut self, kind: &'static str, attributes: impl IntoIterator<Item = (&'static str, V)>) {
-        let attributes = attributes
-            .into_iter()
-            .map(|(name, value)| (name, value.to_string()))
-            .collect();
+    pub fn emit<V: Into<String>>(
+        &mut self,
+        kind: &'static str,
+        attributes: impl IntoIterator<Item = (&'static str, V)>,
+    ) {
+        let given = attributes.into_iter().map(|(name, value)| (name, value.into()));
+        // Room for one more: the index of the message that said it.
+        let mut attributes = Vec::with_capacity(given.size_hint().0.saturating_add(1));
+        attributes.extend(given);
         self.events.push(Event { kind, attributes });
     }
 

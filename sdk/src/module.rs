@@ -5,7 +5,7 @@ use serde_json::Value;
 use tenure_proto::Any;
 use tenure_types::{sdk, Address, Error, Result};
 
-use crate::{clock, derived, gas, Ctx, DeriveFn, Timer, TimerClass};
+use crate::{clock, derived, gas, unknown, Ctx, DeriveFn, Timer, TimerClass};
 
 /// One kind of message. Implemented once per message by an empty type in the message's own file.
 ///
@@ -29,6 +29,8 @@ pub trait Handler: 'static {
 pub trait ErasedMsg: Send + Sync {
     /// Who must sign, in order, without duplicates. Error: an address does not parse.
     fn signers(&self) -> Result<Vec<Address>>;
+    /// Refuses unknown fields in the bytes that it was decoded from. Error: see [`unknown::refuse_in`].
+    fn refuse_unknown_fields(&self, bytes: &[u8]) -> Result<()>;
     /// See [`Handler::validate`].
     fn validate(&self) -> Result<()>;
     /// See [`Handler::execute`]; charges the message's flat gas first.
@@ -50,6 +52,10 @@ where
             }
         }
         Ok(signers)
+    }
+
+    fn refuse_unknown_fields(&self, bytes: &[u8]) -> Result<()> {
+        unknown::refuse_in(&self.0, bytes)
     }
 
     fn validate(&self) -> Result<()> {

@@ -8,8 +8,8 @@ use crate::Ctx;
 impl Ctx {
     /// The record at a key, decoded. Error (internal): it does not decode.
     pub fn load<M: Message + Default>(&mut self, store: &'static str, key: &[u8]) -> Result<Option<M>> {
-        self.get(store, key)?
-            .map(|bytes| decode(store, key, &bytes))
+        self.peek(store, key)?
+            .map(|bytes| decode(store, key, bytes))
             .transpose()
     }
 

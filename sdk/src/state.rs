@@ -1,10 +1,12 @@
-//! State during execution: sorted overlays (block > transaction > message) over an immutable committed base.
+//! State during execution: what a block has read and written, over an immutable committed base.
 //!
-//! The authenticated records and everything derived from them live in the same overlays, so that a failed message takes both back. What was
-//! read from the base is remembered: a commit then knows every old value without reading (see `tenure_store::Change`).
+//! Every record that a block meets is in one map, with its committed value and what the block made of it, so that a read searches once and a
+//! commit knows every old value without reading (see `tenure_store::Change`). A journal takes writes back: to the beginning of a message, of a
+//! transaction. The authenticated records and everything derived from them share it, so that a failed message takes both back.
 
 use std::{collections::BTreeMap, ops::Bound, sync::Arc};
 
+use indexmap::{Equivalent, IndexMap};
 use tenure_types::{Error, Result};
 
 use crate::derived::{DeriveTable, Derived};
@@ -45,22 +47,47 @@ pub struct Committed {
     pub derived: DerivedMap,
 }
 
-/// Something for each record, by store and key. Two levels, so that a search compares keys of one store and borrows the key it looks for.
-type ByRecord<T> = BTreeMap<&'static str, BTreeMap<Vec<u8>, T>>;
+/// Names a record.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Key {
+    pub(crate) store: &'static str,
+    pub(crate) key: Vec<u8>,
+}
 
-/// What a transaction or a message changed.
-#[derive(Clone, Default)]
-struct Layer {
-    records: ByRecord<Option<Vec<u8>>>,
-    derived: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+/// Names a record that is looked for. Hashes as [`Key`] does.
+#[derive(Hash)]
+pub(crate) struct Sought<'a> {
+    pub(crate) store: &'static str,
+    pub(crate) key: &'a [u8],
+}
+
+impl Equivalent<Key> for Sought<'_> {
+    fn equivalent(&self, found: &Key) -> bool {
+        self.key == found.key.as_slice() && self.store == found.store
+    }
 }
 
 /// A record that was read from the base, and what the block made of it.
 #[derive(Clone)]
-struct Cached {
+struct Record {
     committed: Option<Vec<u8>>,
     /// `None` while the block has not written it.
     written: Option<Option<Vec<u8>>>,
+}
+
+impl Record {
+    fn value(&self) -> Option<&[u8]> {
+        self.written.as_ref().unwrap_or(&self.committed).as_deref()
+    }
+}
+
+/// What a write took the place of.
+#[derive(Clone)]
+enum Before {
+    /// Of a record, by its place in [`State::records`].
+    Record(usize, Option<Option<Vec<u8>>>),
+    /// Of a derived entry.
+    Derived(Vec<u8>, Option<Option<Vec<u8>>>),
 }
 
 /// What a block changed, ready for `tenure_store::Store::stage`.
@@ -71,28 +98,34 @@ pub struct Writes {
     pub derived: DerivedMap,
 }
 
-/// Execution state. Reads see all layers; writes go to the topmost.
+/// Execution state.
 #[derive(Clone)]
 pub struct State {
     committed: Committed,
     table: Arc<DeriveTable>,
-    /// The block's layer: its records with what was read from the base, in one map so that a read searches once.
-    records: ByRecord<Cached>,
+    /// Every record that the block has met, in the order in which it met them: no outcome can depend on their hashes.
+    records: IndexMap<Key, Record>,
+    /// Places in `records` of what the block has written, perhaps to take it back again, by store and key: ranges and commits go in order.
+    written: BTreeMap<&'static str, BTreeMap<Vec<u8>, usize>>,
     /// The block's derived entries.
     derived: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
-    /// The layers above the block's.
-    layers: Vec<Layer>,
+    /// What the writes since the first open checkpoint took the place of.
+    journal: Vec<Before>,
+    /// Lengths of the journal at the open checkpoints.
+    checkpoints: Vec<usize>,
 }
 
 impl State {
-    /// A state over a committed one, with one layer (the block's).
+    /// A state over a committed one.
     pub fn new(committed: Committed, table: Arc<DeriveTable>) -> Self {
         Self {
             committed,
             table,
-            records: ByRecord::new(),
+            records: IndexMap::new(),
+            written: BTreeMap::new(),
             derived: BTreeMap::new(),
-            layers: Vec::new(),
+            journal: Vec::new(),
+            checkpoints: Vec::new(),
         }
     }
 
@@ -101,76 +134,67 @@ impl State {
         self.table.clone()
     }
 
-    /// Opens a layer: writes from here on can be taken back.
+    /// Begins what [`State::revert`] takes back and [`State::keep`] keeps. Checkpoints nest.
     pub fn checkpoint(&mut self) {
-        self.layers.push(Layer::default());
+        self.checkpoints.push(self.journal.len());
     }
 
-    /// Keeps the topmost layer's writes.
+    /// Keeps the writes since the last open checkpoint, as part of what the checkpoint before it may take back.
     pub fn keep(&mut self) -> Result<()> {
-        let above = self.layers.pop();
-        let above = above.ok_or_else(|| Error::internal("state: keep without a checkpoint"))?;
-        match self.layers.last_mut() {
-            Some(below) => {
-                for (store, records) in above.records {
-                    below.records.entry(store).or_default().extend(records);
-                }
-                below.derived.extend(above.derived);
-            }
-            None => {
-                for (store, records) in above.records {
-                    for (key, value) in records {
-                        self.write(store, &key, value)?;
+        self.close("keep")?;
+        if self.checkpoints.is_empty() {
+            self.journal.clear();
+        }
+        Ok(())
+    }
+
+    /// Takes the writes since the last open checkpoint back.
+    pub fn revert(&mut self) -> Result<()> {
+        let begin = self.close("revert")?;
+        for before in self.journal.drain(begin..).rev() {
+            match before {
+                Before::Record(place, written) => {
+                    if let Some((_, record)) = self.records.get_index_mut(place) {
+                        record.written = written;
                     }
                 }
-                self.derived.extend(above.derived);
+                Before::Derived(key, Some(entry)) => {
+                    self.derived.insert(key, entry);
+                }
+                Before::Derived(key, None) => {
+                    self.derived.remove(&key);
+                }
             }
         }
         Ok(())
     }
 
-    /// Takes the topmost layer's writes back.
-    pub fn revert(&mut self) -> Result<()> {
-        match self.layers.pop() {
-            Some(_) => Ok(()),
-            None => Err(Error::internal("state: revert without a checkpoint")),
-        }
+    /// Closes the last open checkpoint, which began at this length of the journal.
+    fn close(&mut self, what: &str) -> Result<usize> {
+        let begin = self.checkpoints.pop();
+        begin.ok_or_else(|| Error::internal(format!("state: {what} without a checkpoint")))
     }
 
     /// The record at a key of a module's store.
-    pub fn get(&mut self, store: &'static str, key: &[u8]) -> Result<Option<Vec<u8>>> {
-        for layer in self.layers.iter().rev() {
-            if let Some(value) = layer.records.get(store).and_then(|records| records.get(key)) {
-                return Ok(value.clone());
-            }
-        }
-        let records = self.records.entry(store).or_default();
-        if let Some(cached) = records.get(key) {
-            return Ok(cached.written.as_ref().unwrap_or(&cached.committed).clone());
-        }
-        let committed = self.committed.base.get(store, key)?;
-        let cached = Cached {
-            committed: committed.clone(),
-            written: None,
-        };
-        records.insert(key.to_vec(), cached);
-        Ok(committed)
+    pub fn get(&mut self, store: &'static str, key: &[u8]) -> Result<Option<&[u8]>> {
+        let (_, record) = self.meet(store, key)?;
+        Ok(record.value())
     }
 
-    /// Writes a record of the block's layer. It has been read before, so its committed value is known.
-    fn write(&mut self, store: &'static str, key: &[u8], value: Option<Vec<u8>>) -> Result<()> {
-        match self.records.get_mut(store).and_then(|records| records.get_mut(key)) {
-            Some(cached) => {
-                cached.written = Some(value);
-                Ok(())
-            }
+    /// A record with its place, read from the base when the block meets it first.
+    fn meet(&mut self, store: &'static str, key: &[u8]) -> Result<(usize, &mut Record)> {
+        let place = match self.records.get_index_of(&Sought { store, key }) {
+            Some(place) => place,
             None => {
-                let key = hex::encode(key);
-                Err(Error::internal(format!(
-                    "state: {store}/{key} is written before it is read"
-                )))
+                let committed = self.committed.base.get(store, key)?;
+                let (key, written) = (key.to_vec(), None);
+                let record = Record { committed, written };
+                self.records.insert_full(Key { store, key }, record).0
             }
-        }
+        };
+        let found = self.records.get_index_mut(place);
+        let (_, record) = found.ok_or_else(|| Error::internal("state: a record has no place"))?;
+        Ok((place, record))
     }
 
     /// Writes or deletes a record, and with it whatever is derived from it.
@@ -185,34 +209,41 @@ impl State {
                 "store {store}: the record {key} must not be empty"
             )));
         }
-        let old = self.get(store, key)?;
-        if old == value {
+        let derive = self.table.of(store)?;
+        let (place, record) = self.meet(store, key)?;
+        let old = record.value();
+        if old == value.as_deref() {
             return Ok(());
         }
-        let derive = self.table.of(store)?;
         let (mut before, mut after) = (Derived::default(), Derived::default());
-        if let Some(old) = &old {
+        if let Some(old) = old {
             derive(key, old, &mut before)?;
         }
         if let Some(new) = &value {
             derive(key, new, &mut after)?;
         }
-        let derived = match self.layers.last_mut() {
-            Some(top) => &mut top.derived,
-            None => &mut self.derived,
-        };
-        for entry in before.into_entries() {
-            derived.insert(entry.0, None);
+        let written = record.written.replace(value);
+        if written.is_none() {
+            self.written.entry(store).or_default().insert(key.to_vec(), place);
         }
-        for entry in after.into_entries() {
-            derived.insert(entry.0, Some(entry.1));
+        if !self.checkpoints.is_empty() {
+            self.journal.push(Before::Record(place, written));
         }
-        match self.layers.last_mut() {
-            Some(top) => {
-                top.records.entry(store).or_default().insert(key.to_vec(), value);
-                Ok(())
-            }
-            None => self.write(store, key, value),
+        for (key, _) in before.into_entries() {
+            self.set_derived(key, None);
+        }
+        for (key, value) in after.into_entries() {
+            self.set_derived(key, Some(value));
+        }
+        Ok(())
+    }
+
+    fn set_derived(&mut self, key: Vec<u8>, value: Option<Vec<u8>>) {
+        if self.checkpoints.is_empty() {
+            self.derived.insert(key, value);
+        } else {
+            let before = self.derived.insert(key.clone(), value);
+            self.journal.push(Before::Derived(key, before));
         }
     }
 
@@ -225,19 +256,15 @@ impl State {
         reverse: bool,
         limit: usize,
     ) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
-        let mut overlay: BTreeMap<&[u8], Option<&Vec<u8>>> = BTreeMap::new();
-        if to.is_none_or(|to| from < to) {
-            let bounds = (Bound::Included(from), to.map_or(Bound::Unbounded, Bound::Excluded));
-            if let Some(records) = self.records.get(store) {
-                for (key, cached) in records.range::<[u8], _>(bounds) {
-                    overlay.extend(cached.written.as_ref().map(|value| (key.as_slice(), value.as_ref())));
-                }
-            }
-            for records in self.layers.iter().filter_map(|layer| layer.records.get(store)) {
-                let written = records.range::<[u8], _>(bounds);
-                overlay.extend(written.map(|(key, value)| (key.as_slice(), value.as_ref())));
-            }
+        if to.is_some_and(|to| to <= from) {
+            return Ok(Vec::new());
         }
+        let bounds = (Bound::Included(from), to.map_or(Bound::Unbounded, Bound::Excluded));
+        let places = self.written.get(store).map(|places| places.range::<[u8], _>(bounds));
+        let overlay = places.into_iter().flatten().filter_map(|(key, place)| {
+            let (_, record) = self.records.get_index(*place)?;
+            Some((key.as_slice(), record.written.as_ref()?.as_deref()))
+        });
         let base = self.committed.base.range(store, from, to, reverse);
         merge(base, overlay, reverse, limit)
     }
@@ -250,20 +277,14 @@ impl State {
         reverse: bool,
         limit: usize,
     ) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
-        let upper = to.map_or(Bound::Unbounded, |to| Bound::Excluded(to.to_vec()));
         if to.is_some_and(|to| to <= from) {
             return Ok(Vec::new());
         }
-        let bounds = (Bound::Included(from.to_vec()), upper);
-        let mut overlay: BTreeMap<&[u8], Option<&Vec<u8>>> = BTreeMap::new();
-        let layers = self.layers.iter().map(|layer| &layer.derived);
-        for derived in std::iter::once(&self.derived).chain(layers) {
-            for (key, value) in derived.range(bounds.clone()) {
-                overlay.insert(key, value.as_ref());
-            }
-        }
+        let bounds = (Bound::Included(from), to.map_or(Bound::Unbounded, Bound::Excluded));
+        let overlay = self.derived.range::<[u8], _>(bounds);
+        let overlay = overlay.map(|(key, value)| (key.as_slice(), value.as_deref()));
         let owned = |(k, v): (&Vec<u8>, &Vec<u8>)| Ok((k.clone(), v.clone()));
-        let range = self.committed.derived.range(bounds);
+        let range = self.committed.derived.range::<_, [u8]>(bounds);
         let base: Box<dyn Iterator<Item = _>> = if reverse {
             Box::new(range.rev().map(owned))
         } else {
@@ -272,23 +293,21 @@ impl State {
         merge(base, overlay, reverse, limit)
     }
 
-    /// What all layers together changed. Error: a layer above the block's is still open.
-    pub fn into_writes(self) -> Result<Writes> {
-        if !self.layers.is_empty() {
+    /// What the block changed. Error: a checkpoint is still open.
+    pub fn into_writes(mut self) -> Result<Writes> {
+        if !self.checkpoints.is_empty() {
             return Err(Error::internal(
                 "state: a transaction is still open at the end of the block",
             ));
         }
         let mut changes = Vec::new();
-        for (store, records) in self.records {
-            for (key, Cached { committed, written }) in records {
-                if let Some(new) = written.filter(|new| *new != committed) {
-                    changes.push(tenure_store::Change {
-                        store,
-                        key,
-                        old: committed,
-                        new,
-                    });
+        for (store, places) in self.written {
+            for (key, place) in places {
+                let found = self.records.get_index_mut(place);
+                let (_, record) = found.ok_or_else(|| Error::internal("state: a record has no place"))?;
+                let old = record.committed.take();
+                if let Some(new) = record.written.take().filter(|new| *new != old) {
+                    changes.push(tenure_store::Change { store, key, old, new });
                 }
             }
         }
@@ -306,15 +325,15 @@ impl State {
 /// Lays overlay entries (deletions are `None`) over a sorted base and takes the first `limit`.
 fn merge<'a>(
     base: impl Iterator<Item = Result<(Vec<u8>, Vec<u8>)>> + 'a,
-    overlay: BTreeMap<&'a [u8], Option<&'a Vec<u8>>>,
+    overlay: impl DoubleEndedIterator<Item = (&'a [u8], Option<&'a [u8]>)> + 'a,
     reverse: bool,
     limit: usize,
 ) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
     let mut base = base.peekable();
     let mut over: Box<dyn Iterator<Item = _>> = if reverse {
-        Box::new(overlay.into_iter().rev())
+        Box::new(overlay.rev())
     } else {
-        Box::new(overlay.into_iter())
+        Box::new(overlay)
     };
     let mut pending = over.next();
     let mut out = Vec::new();
@@ -340,7 +359,7 @@ fn merge<'a>(
             }
         }
         if let Some((key, value)) = pending {
-            out.extend(value.map(|v| (key.to_vec(), v.clone())));
+            out.extend(value.map(|v| (key.to_vec(), v.to_vec())));
         }
         pending = over.next();
     }
@@ -367,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reverted_layer_leaves_neither_record_nor_derived_entry() -> Result<()> {
+    fn what_is_reverted_leaves_neither_record_nor_derived_entry() -> Result<()> {
         let mut state = state();
         state.set("a", b"k", Some(b"1".to_vec()))?;
         state.checkpoint();
@@ -375,7 +394,7 @@ mod tests {
         state.set("a", b"l", Some(b"3".to_vec()))?;
         assert_eq!(state.derived_range(b"", None, false, 9)?.len(), 2);
         state.revert()?;
-        assert_eq!(state.get("a", b"k")?, Some(b"1".to_vec()));
+        assert_eq!(state.get("a", b"k")?, Some(b"1".as_slice()));
         assert_eq!(state.get("a", b"l")?, None);
         let derived = state.derived_range(b"", None, false, 9)?;
         assert_eq!(derived.len(), 1);
@@ -394,7 +413,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn overlays_over_a_base_read_like_one_map(
+        fn writes_over_a_base_read_like_one_map(
             ops in proptest::collection::vec((0_u8..12, proptest::option::of(0_u8..4), 0_u8..8), 1..80),
         ) {
             let mut state = state();

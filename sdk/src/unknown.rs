@@ -3,6 +3,7 @@
 //! prost drops fields it does not know. In a signed transaction that would make two different byte strings mean the same, and let a signer be
 //! shown less than what was signed. Every byte of a transaction must therefore belong to a known field.
 
+use prost::{Message, Name};
 use prost_reflect::{DynamicMessage, Kind, MessageDescriptor, ReflectMessage, Value};
 use tenure_types::{sdk, Error, Result};
 
@@ -10,6 +11,17 @@ use tenure_types::{sdk, Error, Result};
 /// message and the field number; or the bytes do not decode.
 pub fn refuse_unknown_fields(type_name: &str, bytes: &[u8]) -> Result<()> {
     refuse(type_name, bytes, 0)
+}
+
+/// Refuses unknown fields in the bytes that a message was decoded from; values of `google.protobuf.Any` inside it may be skipped. Error: as
+/// [`refuse_unknown_fields`].
+///
+/// What encodes again to the same bytes has none, because decoding drops them; only other encodings take the slow way over descriptors.
+pub fn refuse_in<M: Message + Name>(decoded: &M, bytes: &[u8]) -> Result<()> {
+    if decoded.encode_to_vec() == bytes {
+        return Ok(());
+    }
+    refuse_unknown_fields(&M::full_name(), bytes)
 }
 
 /// How deep messages may lie inside `google.protobuf.Any` inside each other: prost's own limit ends at an `Any`, whose value is only bytes.
@@ -71,7 +83,6 @@ fn walk(message: &DynamicMessage, depth: u32) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use prost::Message;
     use tenure_proto::{
         any,
         cosmos::{bank::v1beta1::MsgSend, tx::v1beta1::TxBody},

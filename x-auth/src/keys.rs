@@ -21,13 +21,19 @@ pub(crate) const NEXT_NUMBER: &[u8] = b"n";
 pub(crate) const PARAMS: &[u8] = b"p";
 
 /// An account.
-pub(crate) fn account(address: &Address) -> Vec<u8> {
-    [ACCOUNTS, address.as_bytes().as_slice()].concat()
+pub(crate) fn account(address: &Address) -> [u8; 21] {
+    of(b'a', address)
 }
 
 /// A module's account.
-pub(crate) fn module(address: &Address) -> Vec<u8> {
-    [MODULES, address.as_bytes().as_slice()].concat()
+pub(crate) fn module(address: &Address) -> [u8; 21] {
+    of(b'm', address)
+}
+
+fn of(prefix: u8, address: &Address) -> [u8; 21] {
+    let mut key = [prefix; 21];
+    key[1..].copy_from_slice(address.as_bytes());
+    key
 }
 
 #[cfg(test)]

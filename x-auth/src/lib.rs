@@ -37,8 +37,8 @@ use tenure_sdk::{Ctx, Module, QueryRoute, Result};
 pub use keys::NAME;
 pub use params::{default_params, params, set_params};
 pub use state::{
-    account, ensure_exists, ensure_module_account, is_module_account, module_address, pub_key_of, save, set_pub_key,
-    show_key, take_sequence, PUB_KEY_TYPE_URL,
+    account, ensure_exists, ensure_module_account, exists, fee_collector, is_module_account, module_address,
+    pub_key_of, save, set_pub_key, show_key, take_sequence, PUB_KEY_TYPE_URL,
 };
 
 /// The account that collects fees.

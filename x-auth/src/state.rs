@@ -1,5 +1,7 @@
 //! Typed reads and writes of accounts.
 
+use std::sync::LazyLock;
+
 use prost::Message;
 use tenure_proto::cosmos::{
     auth::v1beta1::{BaseAccount, ModuleAccount},
@@ -8,7 +10,10 @@ use tenure_proto::cosmos::{
 use tenure_sdk::{Ctx, Error, Result};
 use tenure_types::{sdk, Address};
 
-use crate::keys::{self, NAME, NEXT_NUMBER};
+use crate::{
+    keys::{self, NAME, NEXT_NUMBER},
+    FEE_COLLECTOR,
+};
 
 /// The only kind of public key that signs transactions.
 pub const PUB_KEY_TYPE_URL: &str = "/cosmos.crypto.secp256k1.PubKey";
@@ -16,6 +21,11 @@ pub const PUB_KEY_TYPE_URL: &str = "/cosmos.crypto.secp256k1.PubKey";
 /// An account, if it exists.
 pub fn account(ctx: &mut Ctx, address: &Address) -> Result<Option<BaseAccount>> {
     ctx.load(NAME, &keys::account(address))
+}
+
+/// Whether an account exists.
+pub fn exists(ctx: &mut Ctx, address: &Address) -> Result<bool> {
+    Ok(ctx.peek(NAME, &keys::account(address))?.is_some())
 }
 
 /// An account, created with the next number if it does not exist.
@@ -28,7 +38,7 @@ pub(crate) fn ensure_account(ctx: &mut Ctx, address: &Address) -> Result<BaseAcc
 
 /// Makes sure that an account exists.
 pub fn ensure_exists(ctx: &mut Ctx, address: &Address) -> Result<()> {
-    if ctx.get(NAME, &keys::account(address))?.is_none() {
+    if !exists(ctx, address)? {
         create(ctx, address)?;
     }
     Ok(())
@@ -55,6 +65,12 @@ pub fn module_address(name: &str) -> Address {
     Address::of_module(name)
 }
 
+/// The address of the account that collects fees.
+pub fn fee_collector() -> Address {
+    static COLLECTOR: LazyLock<Address> = LazyLock::new(|| module_address(FEE_COLLECTOR));
+    *COLLECTOR
+}
+
 /// A module's account, created if it does not exist. From then on users may not send to it.
 pub fn ensure_module_account(ctx: &mut Ctx, name: &str) -> Result<Address> {
     let address = module_address(name);
@@ -70,7 +86,7 @@ pub fn ensure_module_account(ctx: &mut Ctx, name: &str) -> Result<Address> {
 
 /// Whether an address is a module's account.
 pub fn is_module_account(ctx: &mut Ctx, address: &Address) -> Result<bool> {
-    Ok(ctx.get(NAME, &keys::module(address))?.is_some())
+    Ok(ctx.peek(NAME, &keys::module(address))?.is_some())
 }
 
 /// The public key an account has shown, compressed SEC1 (33 bytes).

@@ -1,6 +1,6 @@
 //! Cosmos' own events, which explorers and wallets read.
 
-use tenure_sdk::{Ctx, Event};
+use tenure_sdk::Ctx;
 use tenure_types::{Address, Coins};
 
 /// Coins left an account.
@@ -22,17 +22,13 @@ pub(crate) fn coin_received(ctx: &mut Ctx, receiver: &Address, amount: &Coins) {
 /// Coins left one account for another: all that wallets and explorers look for, each text made once.
 pub(crate) fn moved(ctx: &mut Ctx, sender: &Address, recipient: &Address, amount: &Coins) {
     let (from, to, coins) = (sender.to_string(), recipient.to_string(), amount.to_string());
-    let spent = vec![("spender", from.clone()), ("amount", coins.clone())];
-    let received = vec![("receiver", to.clone()), ("amount", coins.clone())];
-    let transferred = vec![("recipient", to), ("sender", from.clone()), ("amount", coins)];
-    let kinds = [
-        ("coin_spent", spent),
-        ("coin_received", received),
-        ("transfer", transferred),
-        ("message", vec![("sender", from)]),
-    ];
-    let events = kinds.into_iter().map(|(kind, attributes)| Event { kind, attributes });
-    ctx.events.extend(events);
+    ctx.emit("coin_spent", [("spender", from.clone()), ("amount", coins.clone())]);
+    ctx.emit("coin_received", [("receiver", to.clone()), ("amount", coins.clone())]);
+    ctx.emit(
+        "transfer",
+        [("recipient", to), ("sender", from.clone()), ("amount", coins)],
+    );
+    ctx.emit("message", [("sender", from)]);
 }
 
 /// Coins moved from one account to another; `message.sender` lets clients find the transactions of a sender.

@@ -120,8 +120,8 @@ pub(crate) fn amount_of(key: &[u8], value: &[u8]) -> Result<Amount> {
 }
 
 fn amount_at(ctx: &mut Ctx, key: &[u8]) -> Result<Amount> {
-    match ctx.get(NAME, key)? {
-        Some(value) => amount_of(key, &value),
+    match ctx.peek(NAME, key)? {
+        Some(value) => amount_of(key, value),
         None => Ok(Amount::ZERO),
     }
 }

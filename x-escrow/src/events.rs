@@ -63,7 +63,10 @@ pub(crate) fn rate_changed(ctx: &mut Ctx, payment: &Payment, from_ms: u64, rate:
         ("from_ms", from_ms),
         ("rate", rate),
     ];
-    ctx.emit("tenure.escrow.v1.EventRateChanged", parts);
+    ctx.emit(
+        "tenure.escrow.v1.EventRateChanged",
+        parts.map(|(name, value)| (name, value.to_string())),
+    );
 }
 
 /// An epoch is not paid for, whatever its outcome.
@@ -74,7 +77,10 @@ pub(crate) fn excepted(ctx: &mut Ctx, payment: &Payment, from_ms: u64, to_ms: u6
         ("from_ms", from_ms),
         ("to_ms", to_ms),
     ];
-    ctx.emit("tenure.escrow.v1.EventExcepted", parts);
+    ctx.emit(
+        "tenure.escrow.v1.EventExcepted",
+        parts.map(|(name, value)| (name, value.to_string())),
+    );
 }
 
 /// An account's money ran out.
@@ -84,12 +90,18 @@ pub(crate) fn exhausted(ctx: &mut Ctx, account: &Account) {
         ("at_ms", account.exhausted_at_ms),
         ("grace_ends_ms", account.grace_ends_ms),
     ];
-    ctx.emit("tenure.escrow.v1.EventExhausted", parts);
+    ctx.emit(
+        "tenure.escrow.v1.EventExhausted",
+        parts.map(|(name, value)| (name, value.to_string())),
+    );
 }
 
 /// An account closed for good.
 pub(crate) fn closed(ctx: &mut Ctx, account: &Account) {
-    ctx.emit("tenure.escrow.v1.EventAccountClosed", [("account", account.id)]);
+    ctx.emit(
+        "tenure.escrow.v1.EventAccountClosed",
+        [("account", account.id.to_string())],
+    );
 }
 
 /// The owner set, replaced or stopped its standing order; 0 is none.

@@ -20,7 +20,7 @@ use tenure_types::{sdk, Address, Coin, Coins, BASE_DENOM};
 use tenure_x_auth as auth;
 use tenure_x_bank as bank;
 
-use super::{free, sign, Signatures, Tx};
+use super::{cache::Signer, free, sign, Signatures, Tx};
 
 /// Length of a signature.
 const SIGNATURE_BYTES: usize = 64;
@@ -77,10 +77,10 @@ pub(crate) fn ante(ctx: &mut Ctx, tx: &Tx, rules: &Rules, signatures: &Signature
         None => {
             let fee = check_fee(ctx, tx, rules)?;
             charge_bytes(ctx, tx, rules)?;
-            pay_fee(ctx, tx, &signers, &fee)?;
+            pay_fee(ctx, tx, signers, &fee)?;
         }
     }
-    check_counts(ctx, tx, &signers, rules)?;
+    check_counts(ctx, tx, signers, rules)?;
     for (i, (signer, info)) in signers.iter().zip(&tx.auth_info.signer_infos).enumerate() {
         let check = check_signer(ctx, tx, (i, signer, info), nonce, rules, signatures, trusted);
         check.map_err(|e| match e.code {
@@ -114,10 +114,10 @@ fn check_form(ctx: &Ctx, tx: &Tx, rules: &Rules) -> Result<()> {
             "tip is set, tips are not supported: feature not supported",
         ));
     }
-    if !tx.fee.granter.is_empty() {
+    if !tx.fee().granter.is_empty() {
         let message = format!(
             "fee.granter is {:?}, fee grants are not supported: feature not supported",
-            tx.fee.granter
+            tx.fee().granter
         );
         return Err(Error::sdk(sdk::NOT_SUPPORTED, message));
     }
@@ -126,7 +126,7 @@ fn check_form(ctx: &Ctx, tx: &Tx, rules: &Rules) -> Result<()> {
 
 /// The fee, if it is well formed and enough for the gas asked for.
 fn check_fee(ctx: &Ctx, tx: &Tx, rules: &Rules) -> Result<Coins> {
-    let parts = tx.fee.amount.iter().map(|c| (c.denom.as_str(), c.amount.as_str()));
+    let parts = tx.fee().amount.iter().map(|c| (c.denom.as_str(), c.amount.as_str()));
     let fee = Coins::from_parts(parts).map_err(|e| e.context("fee.amount"))?;
     if let Some(other) = fee.iter().find(|coin| coin.denom != BASE_DENOM) {
         let message = format!("fee.amount holds {other}, fees are paid in {BASE_DENOM}: insufficient fee");
@@ -169,7 +169,7 @@ fn charge_bytes(ctx: &mut Ctx, tx: &Tx, rules: &Rules) -> Result<()> {
                 len = len.saturating_add(MODE_FIELD_BYTES);
             }
         }
-        if tx.fee.amount.is_empty() {
+        if tx.fee().amount.is_empty() {
             len = len.saturating_add(FEE_FIELD_BYTES);
         }
     }
@@ -178,7 +178,7 @@ fn charge_bytes(ctx: &mut Ctx, tx: &Tx, rules: &Rules) -> Result<()> {
 }
 
 fn pay_fee(ctx: &mut Ctx, tx: &Tx, signers: &[Address], fee: &Coins) -> Result<()> {
-    let payer = match tx.fee.payer.as_str() {
+    let payer = match tx.fee().payer.as_str() {
         "" => signers.first().copied(),
         text => text.parse().ok(),
     };
@@ -188,11 +188,11 @@ fn pay_fee(ctx: &mut Ctx, tx: &Tx, signers: &[Address], fee: &Coins) -> Result<(
             "the messages name no signer: no signatures supplied",
         )
     })?;
-    if auth::account(ctx, &payer)?.is_none() {
+    if !auth::exists(ctx, &payer)? {
         let message = format!("fee payer address: {payer} does not exist: unknown address");
         return Err(Error::sdk(sdk::UNKNOWN_ADDRESS, message));
     }
-    let collector = auth::module_address(auth::FEE_COLLECTOR);
+    let collector = auth::fee_collector();
     if ctx.mode == Mode::Simulate && fee.is_empty() {
         // The real transaction will pay: one unit stands in for the fee, so that the estimate includes the payment's gas.
         let stand_in = ctx.atomically(|ctx| bank::transfer(ctx, &payer, &collector, &Coin::base(1)));
@@ -286,8 +286,12 @@ fn check_signer(
     let signature = tx.raw.signatures.get(i).map_or(&[][..], Vec::as_slice);
     if ctx.mode != Mode::Simulate && !trusted {
         let chain_id = &ctx.block.chain_id;
-        let digest = sign::digest(tx, info, chain_id, account.account_number)?;
-        if signature.len() != SIGNATURE_BYTES || !signatures.check(digest, &compressed, signature) {
+        let by = Signer {
+            chain_id,
+            account_number: account.account_number,
+            compressed,
+        };
+        if !sign::check(signatures, tx, (i, info), &by)? {
             let message = format!(
                 "signature verification failed; please verify account number ({}), sequence ({}) and chain-id \
                  ({chain_id}): unauthorized",

@@ -1,141 +1,143 @@
 //! Signatures known to be good, so that a block does not verify again what CheckTx has verified.
 //!
-//! Outcomes never depend on it: what is not remembered is verified. Only good signatures are remembered, under a key that covers everything
-//! the verdict depends on.
-
-use std::collections::BTreeSet;
+//! Outcomes never depend on it: what is not remembered is verified. Only good signatures are remembered, with everything that the verdict
+//! depends on.
 
 use parking_lot::RwLock;
-use sha2::{Digest, Sha256};
+use tenure_sdk::{Recent, Result};
 
-use super::sign;
+/// One signature of a transaction: the SHA-256 of its bytes, which hold what was signed and the signature, and which of its signatures.
+type Name = ([u8; 32], usize);
 
-type Key = [u8; 32];
+/// Whose signature it is, and on which chain: what else a verdict depends on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Signer<'a> {
+    pub(crate) chain_id: &'a str,
+    pub(crate) account_number: u64,
+    pub(crate) compressed: [u8; 33],
+}
 
 /// What was verified lately.
 pub(crate) struct Signatures {
-    /// Good signatures. What is in here decides.
-    good: Recent,
-    /// Transactions all of whose signatures were good when they were looked at: only a hint that looking at them ahead of time is of no use.
-    /// Apart from the signatures, so that no transaction's bytes can be made to pass for a signature's.
-    seen: Recent,
+    capacity: usize,
+    good: RwLock<Good>,
+}
+
+struct Good {
+    /// The chain of all of them.
+    chain_id: String,
+    /// Account numbers and keys.
+    signers: Recent<Name, (u64, [u8; 33])>,
+}
+
+impl Good {
+    fn holds(&self, name: &Name, signer: &Signer<'_>) -> bool {
+        self.signers.get(name) == Some(&(signer.account_number, signer.compressed)) && self.chain_id == signer.chain_id
+    }
 }
 
 impl Signatures {
-    /// Remembers at most `capacity` signatures and as many transactions; 0 remembers none.
+    /// Remembers at most `capacity` signatures; 0 for none.
     pub(crate) fn new(capacity: usize) -> Self {
         Self {
-            good: Recent::new(capacity),
-            seen: Recent::new(capacity),
+            capacity,
+            good: RwLock::new(Good {
+                chain_id: String::new(),
+                signers: Recent::new(capacity),
+            }),
         }
     }
 
     /// Whether it remembers anything: if not, verifying ahead of time is of no use.
     pub(crate) fn remembers(&self) -> bool {
-        self.good.half > 0
+        self.capacity > 1
     }
 
-    /// Whether the signature over sign bytes with this SHA-256 is good.
-    pub(crate) fn check(&self, digest: [u8; 32], compressed: &[u8; 33], signature: &[u8]) -> bool {
-        let key: Key = Sha256::new()
-            .chain_update(digest)
-            .chain_update(compressed)
-            .chain_update(signature)
-            .finalize()
-            .into();
-        if self.good.contains(&key) {
-            return true;
+    /// Whether a signature of a transaction is its signer's, as `verify` says if it is not remembered. Error: that of `verify`.
+    pub(crate) fn check(&self, name: Name, signer: &Signer<'_>, verify: impl FnOnce() -> Result<bool>) -> Result<bool> {
+        if self.good.read().holds(&name, signer) {
+            return Ok(true);
         }
-        let good = sign::verify(digest, compressed, signature);
+        let good = verify()?;
         if good {
-            self.good.insert(key);
+            let mut held = self.good.write();
+            if held.chain_id != signer.chain_id {
+                held.signers.clear();
+                held.chain_id = signer.chain_id.to_owned();
+            }
+            held.signers.put(name, (signer.account_number, signer.compressed));
         }
-        good
+        Ok(good)
     }
 
-    /// Notes that all signatures of the transaction with this hash were good.
-    pub(crate) fn note(&self, hash: Key) {
-        self.seen.insert(hash);
-    }
-
-    /// Whether all signatures of the transaction with this hash were good when it was looked at last.
-    pub(crate) fn noted(&self, hash: &Key) -> bool {
-        self.seen.contains(hash)
-    }
-}
-
-/// A bounded set that forgets what was inserted long ago.
-struct Recent {
-    half: usize,
-    generations: RwLock<Generations>,
-}
-
-/// When the young generation is full it becomes the old one, and the old one is forgotten: every entry stays for at least `half` insertions.
-#[derive(Default)]
-struct Generations {
-    young: BTreeSet<Key>,
-    old: BTreeSet<Key>,
-}
-
-impl Recent {
-    fn new(capacity: usize) -> Self {
-        Self {
-            half: capacity / 2,
-            generations: RwLock::default(),
-        }
-    }
-
-    fn contains(&self, key: &Key) -> bool {
-        let generations = self.generations.read();
-        generations.young.contains(key) || generations.old.contains(key)
-    }
-
-    fn insert(&self, key: Key) {
-        if self.half == 0 {
-            return;
-        }
-        let mut generations = self.generations.write();
-        if generations.young.len() >= self.half {
-            generations.old = std::mem::take(&mut generations.young);
-        }
-        generations.young.insert(key);
-    }
-
-    #[cfg(test)]
-    fn len(&self) -> usize {
-        let generations = self.generations.read();
-        generations.young.len().saturating_add(generations.old.len())
+    /// Whether the first `count` signatures of a transaction were good when they were looked at last: only a hint that looking at them ahead of
+    /// time is of no use.
+    pub(crate) fn met(&self, hash: [u8; 32], count: usize) -> bool {
+        let held = self.good.read();
+        (0..count).all(|index| held.signers.get(&(hash, index)).is_some())
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use k256::ecdsa::SigningKey;
+    use tenure_sdk::Error;
 
     use super::*;
 
     #[test]
-    fn it_is_bounded_keeps_only_good_ones_and_never_changes_a_verdict() {
-        let signer = SigningKey::from_slice(&[3; 32]).unwrap();
-        let compressed: [u8; 33] = signer.verifying_key().to_sec1_bytes().as_ref().try_into().unwrap();
+    fn it_is_bounded_keeps_only_good_ones_and_never_changes_a_verdict() -> Result<()> {
+        let signer = Signer {
+            chain_id: "a",
+            account_number: 1,
+            compressed: [2; 33],
+        };
+        let others = [
+            Signer {
+                chain_id: "b",
+                ..signer
+            },
+            Signer {
+                account_number: 2,
+                ..signer
+            },
+            Signer {
+                compressed: [3; 33],
+                ..signer
+            },
+        ];
         let cache = Signatures::new(8);
+        let asked = || -> Result<bool> { panic!("it is remembered") };
         for i in 0..30_u8 {
-            let digest = [i; 32];
-            let (signature, _) = signer.sign_prehash_recoverable(&digest).unwrap();
-            let mut bytes = signature.to_bytes().to_vec();
+            let (hash, name) = ([i; 32], ([i; 32], 0));
             for _ in 0..2 {
-                assert!(cache.check(digest, &compressed, &bytes));
-                assert!(!cache.check([i ^ 1; 32], &compressed, &bytes));
+                assert!(!cache.check(name, &signer, || Ok(false))?);
+                assert!(cache
+                    .check(name, &signer, || Err(Error::internal("no verdict")))
+                    .is_err());
+                assert!(!cache.met(hash, 1));
             }
-            bytes[40] ^= 1;
-            assert!(!cache.check(digest, &compressed, &bytes));
-            assert!(!cache.check(digest, &compressed, &bytes));
-            cache.note([i; 32]);
-            assert!(cache.noted(&[i; 32]) && !cache.noted(&digest.map(|byte| !byte)));
-            assert!(cache.good.len() <= 8 && cache.seen.len() <= 8);
+            assert!(cache.check(name, &signer, || Ok(true))?);
+            assert!(cache.check(name, &signer, asked)?);
+            assert!(cache.met(hash, 1) && !cache.met(hash, 2));
+            assert!(!cache.check((hash, 1), &signer, || Ok(false))?, "of another index");
+            assert!(
+                !cache.check((hash.map(|byte| !byte), 0), &signer, || Ok(false))?,
+                "of another transaction"
+            );
+            for other in &others {
+                assert!(!cache.check(name, other, || Ok(false))?, "{other:?}");
+            }
+            assert!(cache.check(name, &signer, asked)?);
+            assert!(cache.good.read().signers.len() <= 8);
         }
+        assert!(cache.check(([29; 32], 0), &others[0], || Ok(true))?);
+        assert!(
+            !cache.check(([29; 32], 0), &signer, || Ok(false))?,
+            "only one chain at a time"
+        );
         let none = Signatures::new(0);
-        none.note([1; 32]);
-        assert!(!none.remembers() && !none.noted(&[1; 32]));
+        assert!(none.check(([1; 32], 0), &signer, || Ok(true))?);
+        assert!(!none.remembers() && !none.met([1; 32], 1));
+        Ok(())
     }
 }

@@ -1,6 +1,6 @@
 //! Bytes to a transaction. Every byte must mean something known, and mean it in one way only.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::LazyLock};
 
 use prost::{Message, Name};
 use sha2::{Digest, Sha256};
@@ -8,7 +8,10 @@ use tenure_proto::cosmos::{
     crypto::secp256k1::PubKey,
     tx::v1beta1::{AuthInfo, Fee, TxBody, TxRaw},
 };
-use tenure_sdk::{unknown::refuse_unknown_fields, ErasedMsg, Error, MsgRoute, Result};
+use tenure_sdk::{
+    unknown::{refuse_in, refuse_unknown_fields},
+    ErasedMsg, Error, MsgRoute, Result,
+};
 use tenure_types::{sdk, Address};
 use tenure_x_auth::PUB_KEY_TYPE_URL;
 
@@ -23,8 +26,6 @@ pub(crate) struct Tx {
     pub(crate) body: TxBody,
     /// Decoded `raw.auth_info_bytes`.
     pub(crate) auth_info: AuthInfo,
-    /// The fee of `auth_info`.
-    pub(crate) fee: Fee,
     /// The messages of `body`, decoded, with their type URLs.
     pub(crate) messages: Vec<(String, Box<dyn ErasedMsg>)>,
     /// Found when it is decoded, which is done in parallel.
@@ -37,14 +38,24 @@ pub(crate) struct Tx {
 
 impl Tx {
     /// Who must sign: the signers of the messages in order, then the fee's payer if it is not among them. Error (invalid address).
-    pub(crate) fn signers(&self) -> Result<Vec<Address>> {
-        self.signers.clone()
+    pub(crate) fn signers(&self) -> Result<&[Address]> {
+        self.signers.as_deref().map_err(Clone::clone)
+    }
+
+    /// The fee of `auth_info`.
+    pub(crate) fn fee(&self) -> &Fee {
+        fee(&self.auth_info)
     }
 
     /// Gas it asks for.
     pub(crate) fn gas_wanted(&self) -> u64 {
-        self.fee.gas_limit
+        self.fee().gas_limit
     }
+}
+
+fn fee(auth_info: &AuthInfo) -> &Fee {
+    static NONE: LazyLock<Fee> = LazyLock::new(Fee::default);
+    auth_info.fee.as_ref().unwrap_or(&NONE)
 }
 
 fn signers(messages: &[(String, Box<dyn ErasedMsg>)], fee: &Fee) -> Result<Vec<Address>> {
@@ -116,41 +127,30 @@ pub(crate) fn decode(routes: &Routes, max_len: u64, bytes: &[u8]) -> Result<Tx> 
             return Err(Error::sdk(sdk::INVALID_PUBKEY, message));
         }
     }
-    refuse_unknown(&body, &raw.body_bytes)?;
-    for any in &body.messages {
-        refuse_unknown_fields(any.type_url.trim_start_matches('/'), &any.value)?;
+    refuse_in(&body, &raw.body_bytes)?;
+    for (any, (_, message)) in body.messages.iter().zip(&messages) {
+        message.refuse_unknown_fields(&any.value)?;
     }
-    refuse_unknown(&auth_info, &raw.auth_info_bytes)?;
+    refuse_in(&auth_info, &raw.auth_info_bytes)?;
     for key in auth_info
         .signer_infos
         .iter()
         .filter_map(|info| info.public_key.as_ref())
     {
         match PubKey::decode(key.value.as_slice()) {
-            Ok(decoded) => refuse_unknown(&decoded, &key.value)?,
+            Ok(decoded) => refuse_in(&decoded, &key.value)?,
             Err(_) => refuse_unknown_fields(&PubKey::full_name(), &key.value)?,
         }
     }
-    let fee = auth_info.fee.clone().unwrap_or_default();
     Ok(Tx {
-        signers: signers(&messages, &fee),
+        signers: signers(&messages, fee(&auth_info)),
         raw,
         body,
         auth_info,
-        fee,
         messages,
         len,
         hash: Sha256::digest(bytes).into(),
     })
-}
-
-/// Refuses unknown fields. What encodes again to the same bytes has none, because decoding drops them; only other encodings, which are allowed
-/// inside the signed parts, take the slow way over descriptors.
-fn refuse_unknown<M: Message + Name>(decoded: &M, bytes: &[u8]) -> Result<()> {
-    if decoded.encode_to_vec() == bytes {
-        return Ok(());
-    }
-    refuse_unknown_fields(&M::full_name(), bytes)
 }
 
 fn part<M: Message + Default>(name: &str, bytes: &[u8]) -> Result<M> {

@@ -21,7 +21,7 @@ pub const MAX_FREE_GAS: u64 = 1_000_000;
 /// The nonce of a free attestation, or `None` for every other transaction. Estimates leave fee and sequence out, so there only one that shows
 /// the right nonce is taken for free.
 pub(crate) fn nonce(mode: Mode, tx: &Tx) -> Option<u64> {
-    if !tx.fee.amount.is_empty() || !tx.fee.payer.is_empty() {
+    if !tx.fee().amount.is_empty() || !tx.fee().payer.is_empty() {
         return None;
     }
     let [info] = tx.auth_info.signer_infos.as_slice() else {
@@ -54,7 +54,7 @@ pub(crate) fn check(ctx: &mut Ctx, tx: &Tx, nonce: u64) -> Result<()> {
         return Err(Error::sdk(sdk::WRONG_SEQUENCE, message));
     }
     for owner in tx.signers()? {
-        tenure_x_provider::attestable(ctx, &owner, nonce)?;
+        tenure_x_provider::attestable(ctx, owner, nonce)?;
     }
     Ok(())
 }

@@ -13,6 +13,7 @@ use tenure_x_auth as auth;
 
 use super::{
     ante::{ante, shown_key, Payment, Rules},
+    cache::Signer,
     result, sign, Signatures, Tx,
 };
 
@@ -65,9 +66,6 @@ pub(crate) fn deliver(ctx: &mut Ctx, tx: &Tx, rules: &Rules, signatures: &Signat
 pub(crate) fn check(ctx: &mut Ctx, tx: &Tx, rules: &Rules, signatures: &Signatures, trusted: bool) -> ExecTxResult {
     ctx.events.clear();
     let admitted = admit(ctx, tx, rules, signatures, trusted);
-    if admitted.is_ok() && !trusted {
-        signatures.note(tx.hash);
-    }
     let (wanted, used) = (tx.gas_wanted(), ctx.gas.used());
     let events = std::mem::take(&mut ctx.events);
     match admitted {
@@ -125,21 +123,18 @@ pub(crate) fn verify_ahead(state: &State, block: &Block, txs: &[Result<Tx>], sig
         return;
     }
     let ctx = || Ctx::new(state.clone(), block.clone(), Mode::Query);
-    let new: Vec<&Tx> = txs.iter().flatten().filter(|tx| !signatures.noted(&tx.hash)).collect();
-    new.par_iter().with_min_len(8).for_each_init(ctx, |ctx, tx| {
-        if verify_one(ctx, tx, signatures) {
-            signatures.note(tx.hash);
-        }
-    });
+    let met = |tx: &&Tx| signatures.met(tx.hash, tx.raw.signatures.len());
+    let new: Vec<&Tx> = txs.iter().flatten().filter(|tx| !met(tx)).collect();
+    new.par_iter()
+        .with_min_len(8)
+        .for_each_init(ctx, |ctx, tx| verify_one(ctx, tx, signatures));
 }
 
-/// Verifies what signatures of a transaction can be judged; whether all could and were good.
-fn verify_one(ctx: &mut Ctx, tx: &Tx, signatures: &Signatures) -> bool {
-    let Ok(signers) = tx.signers() else { return false };
-    let mut good = tx.raw.signatures.len() == signers.len();
-    for ((signer, info), signature) in signers.iter().zip(&tx.auth_info.signer_infos).zip(&tx.raw.signatures) {
+/// Verifies what signatures of a transaction can be judged.
+fn verify_one(ctx: &mut Ctx, tx: &Tx, signatures: &Signatures) {
+    let Ok(signers) = tx.signers() else { return };
+    for (i, (signer, info)) in signers.iter().zip(&tx.auth_info.signer_infos).enumerate() {
         let Ok(Some(account)) = auth::account(ctx, signer) else {
-            good = false;
             continue;
         };
         let key = match auth::pub_key_of(&account) {
@@ -147,12 +142,16 @@ fn verify_one(ctx: &mut Ctx, tx: &Tx, signatures: &Signatures) -> bool {
             Ok(known) => known,
             Err(_) => None,
         };
-        good &= key.is_some_and(|compressed| {
-            sign::digest(tx, info, &ctx.block.chain_id, account.account_number)
-                .is_ok_and(|digest| signatures.check(digest, &compressed, signature))
-        });
+        if let Some(compressed) = key {
+            let signer = Signer {
+                chain_id: &ctx.block.chain_id,
+                account_number: account.account_number,
+                compressed,
+            };
+            // Execution meets a bad one again, and says so.
+            let _ = sign::check(signatures, tx, (i, info), &signer);
+        }
     }
-    good
 }
 
 /// Runs the messages. Their events carry the message's index, as on Cosmos chains.
@@ -161,11 +160,11 @@ fn execute(ctx: &mut Ctx, tx: &Tx) -> Result<Vec<Any>> {
     for (i, (type_url, message)) in tx.messages.iter().enumerate() {
         let first = ctx.events.len();
         // Of a single message the transaction knows them.
-        let signers = match tx.messages.len() {
-            1 => tx.signers()?,
-            _ => message.signers()?,
+        let sender = match tx.messages.len() {
+            1 => tx.signers()?.first().copied(),
+            _ => message.signers()?.first().copied(),
         };
-        let sender = signers.first().map(ToString::to_string).unwrap_or_default();
+        let sender = sender.map(|sender| sender.to_string()).unwrap_or_default();
         // "/cosmos.bank.v1beta1.MsgSend" is of the module "bank".
         let module = type_url.split('.').nth(1).unwrap_or_default().to_owned();
         ctx.emit(
@@ -175,8 +174,9 @@ fn execute(ctx: &mut Ctx, tx: &Tx) -> Result<Vec<Any>> {
         let response = message
             .execute(ctx)
             .map_err(|e| e.context(format!("failed to execute message; message index: {i}")))?;
+        let index = i.to_string();
         for event in ctx.events.iter_mut().skip(first) {
-            event.attributes.push(("msg_index", i.to_string()));
+            event.attributes.push(("msg_index", index.clone()));
         }
         responses.push(response);
     }

@@ -18,7 +18,7 @@ use tenure_proto::{
 use tenure_sdk::{Error, Result};
 use tenure_types::sdk;
 
-use super::Tx;
+use super::{cache::Signer, Signatures, Tx};
 
 /// The bytes that SIGN_MODE_DIRECT signs (their SHA-256 goes into ECDSA), made from the transaction's bytes as they were received.
 pub fn sign_bytes(body_bytes: &[u8], auth_info_bytes: &[u8], chain_id: &str, account_number: u64) -> Vec<u8> {
@@ -33,7 +33,7 @@ pub fn sign_bytes(body_bytes: &[u8], auth_info_bytes: &[u8], chain_id: &str, acc
 
 /// SHA-256 of what a signer of a transaction signs, by the mode that its `info` names: SIGN_MODE_LEGACY_AMINO_JSON, or else SIGN_MODE_DIRECT.
 /// Error: the transaction has no amino JSON document, see [`amino_sign_bytes`].
-pub(crate) fn digest(tx: &Tx, info: &SignerInfo, chain_id: &str, account_number: u64) -> Result<[u8; 32]> {
+fn digest(tx: &Tx, info: &SignerInfo, chain_id: &str, account_number: u64) -> Result<[u8; 32]> {
     let bytes = match info.mode_info.as_ref().and_then(|mode| mode.sum.as_ref()) {
         Some(Sum::Single(single)) if single.mode == i32::from(SignMode::LegacyAminoJson) => {
             amino_sign_bytes(tx, info, chain_id, account_number)?
@@ -41,6 +41,20 @@ pub(crate) fn digest(tx: &Tx, info: &SignerInfo, chain_id: &str, account_number:
         _ => sign_bytes(&tx.raw.body_bytes, &tx.raw.auth_info_bytes, chain_id, account_number),
     };
     Ok(Sha256::digest(bytes).into())
+}
+
+/// Whether the signature of a transaction with this index and `info` is its signer's. Error: as [`digest`].
+pub(crate) fn check(
+    signatures: &Signatures,
+    tx: &Tx,
+    (i, info): (usize, &SignerInfo),
+    signer: &Signer<'_>,
+) -> Result<bool> {
+    signatures.check((tx.hash, i), signer, || {
+        let digest = digest(tx, info, signer.chain_id, signer.account_number)?;
+        let signature = tx.raw.signatures.get(i).map_or(&[][..], Vec::as_slice);
+        Ok(verify(digest, &signer.compressed, signature))
+    })
 }
 
 /// The bytes that SIGN_MODE_LEGACY_AMINO_JSON signs.
@@ -68,7 +82,7 @@ fn amino_sign_bytes(tx: &Tx, info: &SignerInfo, chain_id: &str, account_number: 
         account_number,
         sequence: info.sequence,
         timeout_height: tx.body.timeout_height,
-        fee: &tx.fee,
+        fee: tx.fee(),
         memo: &tx.body.memo,
         messages: &tx.body.messages,
     };

@@ -75,7 +75,7 @@ fn transactions_wait_before_the_first_block_too() {
 }
 
 #[test]
-fn warm_and_cold_signature_caches_give_equal_results() {
+fn warm_and_cold_caches_give_equal_results() {
     let mut world = World::new(11);
     let state = world.app_state();
     let mut warm = Chain::new(&state);
@@ -83,6 +83,7 @@ fn warm_and_cold_signature_caches_give_equal_results() {
         &state,
         AppOptions {
             signature_cache: 0,
+            record_cache: 0,
             ..options()
         },
     );
@@ -90,6 +91,7 @@ fn warm_and_cold_signature_caches_give_equal_results() {
         &state,
         AppOptions {
             signature_cache: 2,
+            record_cache: 2,
             ..options()
         },
     );

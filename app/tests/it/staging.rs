@@ -275,7 +275,11 @@ fn check_tx_and_queries_do_not_wait_for_a_block_nor_a_vote_for_its_execution() {
         inner: MemoryBackend::new(),
         gate: Arc::default(),
     };
-    let app = App::open(Arc::new(backend.clone()), StoreOptions::default(), options()).unwrap();
+    let options = AppOptions {
+        record_cache: 0, // every read meets the gate
+        ..options()
+    };
+    let app = App::open(Arc::new(backend.clone()), StoreOptions::default(), options).unwrap();
     init_chain(&app, &state);
     let mut chain = Chain::new(&state).with_app(app);
     chain.block(1_000, &[]);

@@ -1,0 +1,259 @@
+//! Bounded memory of what was met lately. Outcomes never depend on it: what it has forgotten is found again where it came from.
+
+use std::{hash::Hash, sync::Arc};
+
+use indexmap::{Equivalent, IndexMap};
+use parking_lot::Mutex;
+use tenure_types::Result;
+
+use crate::state::{Base, Key, Records, Sought};
+
+/// A bounded map that forgets what was put long ago.
+///
+/// When the young generation is full it becomes the old one, and the old one is forgotten: every entry stays for at least half as many puts as
+/// the capacity.
+pub struct Recent<K, V> {
+    half: usize,
+    young: IndexMap<K, V>,
+    old: IndexMap<K, V>,
+}
+
+impl<K: Hash + Eq, V> Recent<K, V> {
+    /// Remembers at most `capacity` entries; 0 for none.
+    pub fn new(capacity: usize) -> Self {
+        Self {
+            half: capacity / 2,
+            young: IndexMap::new(),
+            old: IndexMap::new(),
+        }
+    }
+
+    /// What was put last under a key, unless it is forgotten.
+    pub fn get<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> Option<&V> {
+        self.young.get(key).or_else(|| self.old.get(key))
+    }
+
+    /// Remembers a value.
+    pub fn put(&mut self, key: K, value: V) {
+        if self.half == 0 {
+            return;
+        }
+        if self.young.len() >= self.half {
+            self.old = std::mem::take(&mut self.young);
+        }
+        self.young.insert(key, value);
+    }
+
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        self.young.clear();
+        self.old.clear();
+    }
+
+    /// Number of entries; one that was put again counts twice until the older is forgotten.
+    pub fn len(&self) -> usize {
+        self.young.len().saturating_add(self.old.len())
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.young.is_empty() && self.old.is_empty()
+    }
+}
+
+/// Longest record that is remembered, bytes: bounds the memory of a full cache.
+const MAX_REMEMBERED_BYTES: usize = 1 << 10;
+
+/// A record as it is, or that it is absent; `None` if it is too long to be remembered.
+type Remembered = Option<Option<Vec<u8>>>;
+
+fn remembered(value: &Option<Vec<u8>>) -> Remembered {
+    let short = value.as_ref().is_none_or(|value| value.len() <= MAX_REMEMBERED_BYTES);
+    short.then(|| value.clone())
+}
+
+/// Records of the latest committed state that blocks have read or written lately, and keys that have none: a read of the database costs more
+/// than all else that is done with a record.
+///
+/// It knows the state of one height and answers for no other, so whoever still executes on an older state reads that from the database.
+pub struct RecordCache(Mutex<Latest>);
+
+struct Latest {
+    height: u64,
+    records: Recent<Key, Remembered>,
+}
+
+/// What a block changed, as the cache takes it.
+pub struct Changed(Vec<(Key, Remembered)>);
+
+impl Changed {
+    /// From the changes that are about to be staged.
+    pub fn of(changes: &[tenure_store::Change]) -> Self {
+        let entry = |change: &tenure_store::Change| {
+            let (store, key) = (change.store, change.key.clone());
+            (Key { store, key }, remembered(&change.new))
+        };
+        Self(changes.iter().map(entry).collect())
+    }
+}
+
+impl RecordCache {
+    /// Remembers at most `capacity` records, of the state of `height` to begin with; 0 for none.
+    pub fn new(capacity: usize, height: u64) -> Self {
+        Self(Mutex::new(Latest {
+            height,
+            records: Recent::new(capacity),
+        }))
+    }
+
+    /// The committed state of `height`, read through the cache.
+    pub fn over(self: &Arc<Self>, height: u64, base: Arc<dyn Base>) -> Arc<dyn Base> {
+        let cache = self.clone();
+        Arc::new(Through { cache, height, base })
+    }
+
+    /// Goes on to the state of `height`, which differs from the one before in what a block changed.
+    pub fn advance(&self, height: u64, changed: Changed) {
+        let mut latest = self.0.lock();
+        latest.height = height;
+        for (key, value) in changed.0 {
+            latest.records.put(key, value);
+        }
+    }
+
+    /// Goes on to the state of `height`, of which nothing is known.
+    pub fn reset(&self, height: u64) {
+        let mut latest = self.0.lock();
+        latest.height = height;
+        latest.records.clear();
+    }
+}
+
+struct Through {
+    cache: Arc<RecordCache>,
+    height: u64,
+    base: Arc<dyn Base>,
+}
+
+impl Base for Through {
+    fn get(&self, store: &'static str, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        let latest = self.cache.0.lock();
+        if latest.height == self.height {
+            if let Some(Some(value)) = latest.records.get(&Sought { store, key }) {
+                return Ok(value.clone());
+            }
+        }
+        // Nobody waits for a read of the database.
+        drop(latest);
+        let value = self.base.get(store, key)?;
+        let mut latest = self.cache.0.lock();
+        if latest.height == self.height {
+            let key = key.to_vec();
+            latest.records.put(Key { store, key }, remembered(&value));
+        }
+        Ok(value)
+    }
+
+    fn range<'a>(&'a self, store: &'static str, from: &[u8], to: Option<&[u8]>, reverse: bool) -> Records<'a> {
+        self.base.range(store, from, to, reverse)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        collections::BTreeMap,
+        sync::atomic::{AtomicUsize, Ordering},
+    };
+
+    use super::*;
+
+    #[test]
+    fn a_recent_map_is_bounded_and_gives_what_was_put_last() {
+        let mut recent = Recent::new(8);
+        for i in 0..100_u32 {
+            recent.put(i, i);
+            recent.put(7, i);
+            assert!(recent.len() <= 8);
+            assert_eq!(
+                (recent.get(&i), recent.get(&7)),
+                (if i == 7 { Some(&7) } else { Some(&i) }, Some(&i))
+            );
+        }
+        assert_eq!(recent.get(&1), None);
+        recent.clear();
+        assert!(recent.is_empty() && recent.get(&99).is_none());
+        let mut none = Recent::new(0);
+        none.put(1, 1);
+        assert!(none.is_empty());
+    }
+
+    /// A database that counts its reads.
+    #[derive(Default)]
+    struct Counted {
+        records: BTreeMap<Vec<u8>, Vec<u8>>,
+        reads: AtomicUsize,
+    }
+
+    impl Base for Counted {
+        fn get(&self, _: &'static str, key: &[u8]) -> Result<Option<Vec<u8>>> {
+            self.reads.fetch_add(1, Ordering::Relaxed);
+            Ok(self.records.get(key).cloned())
+        }
+
+        fn range<'a>(&'a self, _: &'static str, _: &[u8], _: Option<&[u8]>, _: bool) -> Records<'a> {
+            Box::new(std::iter::empty())
+        }
+    }
+
+    fn change(key: &[u8], new: Option<&[u8]>) -> tenure_store::Change {
+        tenure_store::Change {
+            store: "a",
+            key: key.to_vec(),
+            old: None,
+            new: new.map(<[u8]>::to_vec),
+        }
+    }
+
+    #[test]
+    fn each_height_reads_its_own_state_and_the_latest_reads_it_once() -> Result<()> {
+        let long = vec![1; MAX_REMEMBERED_BYTES + 1];
+        let state = |pairs: &[(&[u8], &[u8])]| {
+            let records = pairs.iter().map(|(k, v)| (k.to_vec(), v.to_vec())).collect();
+            Arc::new(Counted {
+                records,
+                ..Default::default()
+            })
+        };
+        let first = state(&[(b"k", b"1"), (b"l", b"1"), (b"m", b"1")]);
+        let second = state(&[(b"k", b"2"), (b"m", b"1"), (b"n", &long)]);
+        let cache = Arc::new(RecordCache::new(100, 1));
+        let (old, new) = (cache.over(1, first.clone()), cache.over(2, second.clone()));
+        for _ in 0..3 {
+            assert_eq!(old.get("a", b"k")?, Some(b"1".to_vec()));
+            assert_eq!(old.get("a", b"n")?, None);
+            // Not the latest yet: neither answered nor remembered.
+            assert_eq!(new.get("a", b"k")?, Some(b"2".to_vec()));
+        }
+        assert_eq!(
+            (
+                first.reads.load(Ordering::Relaxed),
+                second.reads.load(Ordering::Relaxed)
+            ),
+            (2, 3)
+        );
+        let changed = [change(b"k", Some(b"2")), change(b"l", None), change(b"n", Some(&long))];
+        cache.advance(2, Changed::of(&changed));
+        for _ in 0..3 {
+            for key in [b"k", b"l", b"m", b"n"] {
+                assert_eq!(new.get("a", key)?, second.records.get(key.as_slice()).cloned());
+                assert_eq!(old.get("a", key)?, first.records.get(key.as_slice()).cloned());
+            }
+        }
+        // `m` was read once, `n` is read each time because it is too long.
+        assert_eq!(second.reads.load(Ordering::Relaxed), 3 + 1 + 3);
+        cache.reset(1);
+        assert_eq!(old.get("a", b"l")?, Some(b"1".to_vec()));
+        Ok(())
+    }
+}

@@ -129,8 +129,10 @@ pub fn import<E: From<SnapshotError>>(
 /// The files of a snapshot: the manifest, then the chunks in order. Error: one cannot be read, or a chunk was changed.
 pub fn files(dir: &Path, height: u64) -> Result<Vec<PathBuf>, SnapshotError> {
     let folder = dir.join(height.to_string());
-    let mut files = vec![folder.join(MANIFEST)];
-    for (index, expected) in Manifest::decode(&read(&files[0])?)?.chunks.iter().enumerate() {
+    let manifest = folder.join(MANIFEST);
+    let chunks = Manifest::decode(&read(&manifest)?)?.chunks;
+    let mut files = vec![manifest];
+    for (index, expected) in chunks.iter().enumerate() {
         let path = folder.join(chunk_name(index));
         check(index, &read(&path)?, expected)?;
         files.push(path);

@@ -124,6 +124,7 @@ impl Face {
         }
     }
 
+    #[allow(clippy::result_large_err, reason = "tonic's own error")]
     fn broadcast(&self, tx: &[u8]) -> Result<TxResponse, Status> {
         *self.broadcasts.lock().unwrap() += 1;
         let fault = self.faults.lock().unwrap().pop_front();

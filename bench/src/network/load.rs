@@ -164,6 +164,12 @@ pub(super) fn run(rpcs: &[Rpc], queues: Queues, rate: Option<u32>, time: Duratio
         );
         std::thread::sleep(LOOK * 10);
     }
+    // Results are shown before the application has committed: one block later it has, and accounts have their sequences.
+    let height = first.status()?.latest_height;
+    while first.status()?.latest_height <= height {
+        ensure!(ended.elapsed() < DRAIN, "no block after height {height}");
+        std::thread::sleep(LOOK * 10);
+    }
     let blocks = watcher.finish()?;
     outcome.sent = sent.len();
     outcome.measure(&blocks, &sent, began + WARM_UP);

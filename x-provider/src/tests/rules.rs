@@ -41,7 +41,7 @@ impl Module for Market {
         let taken = take_defaults(ctx, &owner)?;
         assert_eq!(taken.first(), Some(&timer.due.ms));
         for at in taken {
-            ctx.emit("defaulted", [("at", at)]);
+            ctx.emit("defaulted", [("at", at.to_string())]);
         }
         Ok(())
     }

@@ -8,6 +8,7 @@
     reason = "tests run outside the chain and fail by panicking"
 )]
 
+mod attesting;
 mod memory_chain;
 mod provider;
 mod runtime;

@@ -39,10 +39,10 @@ use crate::{
     runtime::digits,
 };
 
-const PROVIDER: &str = "tenure1provider";
+pub(crate) const PROVIDER: &str = "tenure1provider";
 
 /// A provider's process: ends like `kill -9` when it is cut off, like SIGTERM when it is stopped.
-struct Provider {
+pub(crate) struct Provider {
     workloads: Workloads,
     address: SocketAddr,
     stop: watch::Sender<bool>,
@@ -50,7 +50,7 @@ struct Provider {
 }
 
 impl Provider {
-    async fn start(home: &Path, chain: &MemoryChain) -> Self {
+    pub(crate) async fn start(home: &Path, chain: &MemoryChain) -> Self {
         let home = Home::open(home).expect("home");
         let engine = Arc::new(WasmRuntime::new(1 << 20).expect("engine"));
         let workloads = Workloads::open(home, engine, 1 << 20).expect("workloads");
@@ -90,18 +90,18 @@ impl Provider {
         }
     }
 
-    fn endpoint(&self) -> String {
+    pub(crate) fn endpoint(&self) -> String {
         format!("http://{}", self.address)
     }
 
     /// Ends at once. Nothing is recorded: what is on disk is what a killed process leaves.
-    async fn cut_off(self) {
+    pub(crate) async fn cut_off(self) {
         self.task.abort();
         self.workloads.stop().await;
         self.stop.send_replace(true);
     }
 
-    async fn stop(self) {
+    pub(crate) async fn stop(self) {
         self.stop.send_replace(true);
         self.task.await.expect("loop").expect("loop");
         self.workloads.stop().await;
@@ -116,7 +116,7 @@ fn file(name: &str, bytes: &[u8]) -> InputFile {
     }
 }
 
-fn digits_manifest(args: &[&str]) -> Manifest {
+pub(crate) fn digits_manifest(args: &[&str]) -> Manifest {
     Manifest {
         name: "digits".into(),
         module: Some(file("digits.wasm", &digits("digits.wasm"))),
@@ -129,7 +129,7 @@ fn digits_manifest(args: &[&str]) -> Manifest {
     }
 }
 
-fn digits_files() -> Vec<LocalFile> {
+pub(crate) fn digits_files() -> Vec<LocalFile> {
     let dir = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../workloads/digits");
     let local = |name: &str| {
         let bytes = digits(name);
@@ -142,7 +142,7 @@ fn digits_files() -> Vec<LocalFile> {
     ["digits.wasm", "weights.bin", "digits.bin"].map(local).into()
 }
 
-fn lease(chain: &MemoryChain, id: u64, tenant: &Key, manifest: &Manifest) {
+pub(crate) fn lease(chain: &MemoryChain, id: u64, tenant: &Key, manifest: &Manifest) {
     let mut state = chain.0.lock();
     let lease = Lease {
         id,
@@ -158,7 +158,7 @@ fn lease(chain: &MemoryChain, id: u64, tenant: &Key, manifest: &Manifest) {
     state.leases.insert(id, lease);
 }
 
-async fn until(what: &str, mut condition: impl FnMut() -> bool) {
+pub(crate) async fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let began = Instant::now();
     while !condition() {
         assert!(began.elapsed() < Duration::from_secs(20), "{what}: not within 20 s");
@@ -166,7 +166,7 @@ async fn until(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-fn state_of(chain: &MemoryChain, id: u64) -> LeaseState {
+pub(crate) fn state_of(chain: &MemoryChain, id: u64) -> LeaseState {
     chain
         .0
         .lock()
@@ -357,90 +357,6 @@ async fn late_epochs_are_attested_together_and_a_silent_node_stops_nothing() {
         Phase::Running,
         "stopping with the agent is no end"
     );
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn attestations_pass_by_what_is_stuck_a_full_mempool_and_their_own_copies() {
-    let (home, tenant) = (TempDir::new().expect("tempdir"), Key::random());
-    let chain = MemoryChain::new(PROVIDER);
-    let manifest = digits_manifest(&["--rounds", "1000", "--pace-ms", "100"]);
-    let provider = Provider::start(home.path(), &chain).await;
-    lease(&chain, 1, &tenant, &manifest);
-    let client = Client::new(&provider.endpoint(), CHAIN_ID, 1, PROVIDER, tenant.clone()).expect("client");
-    client
-        .submit(&manifest, &digits_files(), |_, _| {})
-        .await
-        .expect("submit");
-    until("active", || state_of(&chain, 1) == LeaseState::Active).await;
-
-    // No money, and a claim that nobody ever answers: neither is an attestation's business.
-    {
-        let mut state = chain.0.lock();
-        let bid = Bid {
-            id: 7,
-            resources: Some(room(100)),
-            denom: "uten".into(),
-            max_rate: 1_000_000,
-            ..Default::default()
-        };
-        state.stuck = true;
-        state.bids.insert(7, bid);
-    }
-    tokio::time::sleep(Duration::from_millis(700)).await;
-    chain.0.lock().balance = 0;
-    chain.0.lock().full = 2;
-    chain.block(10_000);
-    until("epoch 10", || chain.0.lock().attested.contains_key(&10)).await;
-    assert_eq!(chain.0.lock().sent, 3, "twice into a full mempool, then once");
-
-    // One that waits in a mempool is not sent anew in another form; the next epochs follow it.
-    chain.0.lock().slow = true;
-    chain.block(10_000);
-    until("it waits", || chain.0.lock().waiting.is_some()).await;
-    chain.0.lock().slow = false;
-    until("its copy is refused", || chain.0.lock().sent >= 6).await;
-    assert_eq!(chain.0.lock().attested.len(), 1);
-    chain.block(10_000);
-    until("epochs 11 and 12", || chain.0.lock().attested.len() == 3).await;
-    assert_eq!(chain.0.lock().down, []);
-    assert_eq!(chain.0.lock().refusals, Vec::<String>::new());
-    // The claim is never answered: there is nothing to wait for.
-    provider.cut_off().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_epoch_that_is_lost_holds_up_none_of_the_next() {
-    let (home, tenant) = (TempDir::new().expect("tempdir"), Key::random());
-    let chain = MemoryChain::new(PROVIDER);
-    let manifest = digits_manifest(&["--rounds", "1000", "--pace-ms", "100"]);
-    let provider = Provider::start(home.path(), &chain).await;
-    lease(&chain, 1, &tenant, &manifest);
-    let client = Client::new(&provider.endpoint(), CHAIN_ID, 1, PROVIDER, tenant.clone()).expect("client");
-    client
-        .submit(&manifest, &digits_files(), |_, _| {})
-        .await
-        .expect("submit");
-    until("active", || state_of(&chain, 1) == LeaseState::Active).await;
-    // A chain whose record lags: the deadline has passed and what is final does not say so yet.
-    {
-        let mut state = chain.0.lock();
-        state.height += 1;
-        state.live_ms += 25_000;
-    }
-    until("too late", || {
-        chain
-            .0
-            .lock()
-            .refusals
-            .iter()
-            .any(|words| words.starts_with("epoch 10 "))
-    })
-    .await;
-    assert!(chain.0.lock().attested.is_empty());
-    chain.block(100);
-    until("epoch 11", || chain.0.lock().attested.contains_key(&11)).await;
-    assert!(!chain.0.lock().attested.contains_key(&10));
-    provider.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

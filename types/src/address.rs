@@ -81,7 +81,8 @@ impl Address {
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.to_bech32(ACCOUNT_PREFIX))
+        const PREFIX: Hrp = Hrp::parse_unchecked(ACCOUNT_PREFIX);
+        bech32::encode_lower_to_fmt::<Bech32, _>(f, PREFIX, &self.0).map_err(|_| fmt::Error)
     }
 }
 
@@ -99,18 +100,26 @@ impl FromStr for Address {
         let parsed = bech32::primitives::decode::CheckedHrpstring::new::<Bech32>(text)
             .map_err(|e| AddressError::Encoding(text.to_owned(), e.to_string()))?;
         let found = parsed.hrp();
-        if found.to_string() != ACCOUNT_PREFIX {
+        if found.as_str() != ACCOUNT_PREFIX {
             return Err(AddressError::Prefix {
                 text: text.to_owned(),
                 found: found.to_string(),
             });
         }
-        let bytes: Vec<u8> = parsed.byte_iter().collect();
-        let found = bytes.len();
-        bytes.try_into().map(Self).map_err(|_| AddressError::Length {
-            text: text.to_owned(),
-            found,
-        })
+        let (mut bytes, mut found) = ([0; 20], 0);
+        for byte in parsed.byte_iter() {
+            if let Some(place) = bytes.get_mut(found) {
+                *place = byte;
+            }
+            found += 1;
+        }
+        if found != bytes.len() {
+            return Err(AddressError::Length {
+                text: text.to_owned(),
+                found,
+            });
+        }
+        Ok(Self(bytes))
     }
 }
 

@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use tenure_node::account_key::AccountKey;
 use tenure_types::Address;
 
-use crate::engine::{cometbft, init};
+use crate::engine::{cometbft, height, init, until};
 use crate::support::{account, connect, http, rpc, tenured, transfer, Node, CHAIN_ID, OWN_PORTS};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -18,16 +18,17 @@ async fn what_waits_is_in_the_metrics_on_both_engines() -> Result<()> {
         init(&home, &alice)?;
         let mut command = tenured(&home);
         command.args(["start", "--auto-ports"]).args(&args).envs(OWN_PORTS);
-        // One block, and no other while the test runs.
+        // One block, and no other while the test looks. CometBFT waits as long before its first one, too.
         for (name, value) in [
             ("TENURED_SOLO_BLOCK_INTERVAL", "1h"),
             ("TENURED_SOLO_MIN_BLOCK_GAP", "1h"),
-            ("TENURED_CONSENSUS_TIMEOUT_COMMIT", "1h"),
+            ("TENURED_CONSENSUS_TIMEOUT_COMMIT", "8s"),
             ("TENURED_TELEMETRY_ENABLED", "true"),
         ] {
             command.env(name, value);
         }
         let node = Node::start(&home, &mut command)?;
+        until("the first block", || height(node.run.rpc).filter(|h| *h >= 1)).await?;
         let channel = connect(node.run.grpc).await?;
         let (number, sequence) = account(&channel, &alice.address()).await?;
         let mut bytes = 0;

@@ -22,6 +22,10 @@ use clap::{Parser, Subcommand};
 
 use crate::report::{Page, Section};
 
+/// The node's, and so that of every store here.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// What the chain costs, beside what others cost
 #[derive(Parser)]
 #[command(name = "tenure-bench", version)]

@@ -95,8 +95,7 @@ pub enum OpenError {
 pub struct App(pub(crate) Arc<Inner>);
 
 pub(crate) struct Inner {
-    /// Replaced once, by a restore.
-    /// Replaced when a state sync ends.
+    /// Replaced once, when a state sync ends.
     pub(crate) store: ArcSwap<Store>,
     pub(crate) backend: Arc<dyn Backend>,
     pub(crate) store_options: StoreOptions,

@@ -19,6 +19,7 @@ mod start;
 mod state_sync;
 mod testnet;
 mod tx;
+mod typed;
 mod upgrade;
 
 use std::path::PathBuf;

@@ -1,16 +1,19 @@
 //! `tenured query`: every query of the chain, from the command line.
 
 use anyhow::{ensure, Context, Result};
-use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, Subcommand};
+use clap::{Arg, Args, Command};
 use prost::Message as _;
 use prost_reflect::{DynamicMessage, SerializeOptions};
 use serde_json::{json, Value};
 
-use super::reflect::{self, modules};
-use super::{out, rpc};
+use super::typed::{Kind, Typed};
+use super::{out, reflect, rpc};
 use crate::client_config::{ClientConfig, Output};
 use crate::config::Env;
 use crate::home::Home;
+
+/// The value of `tx`.
+const HASH: &str = "hash";
 
 /// Where to ask, and how answers look.
 #[derive(Args, Clone)]
@@ -29,51 +32,16 @@ pub(super) struct AskArgs {
     pub(super) output: Option<Output>,
 }
 
-/// A query that was typed.
-pub(super) struct QueryCommand {
-    module: String,
-    matches: ArgMatches,
-}
+/// Queries, and `tx` beside them.
+pub(super) struct Queries;
 
-impl Subcommand for QueryCommand {
-    fn augment_subcommands(command: Command) -> Command {
-        let tx = Command::new("tx")
-            .about("A transaction in a block")
-            .arg(Arg::new("hash").required(true).value_name("HASH").help("64 hex digits"));
-        let all = modules("Query")
-            .iter()
-            .map(|module| module.command(false, |c| c))
-            .collect::<Vec<_>>();
-        command
-            .subcommands(all)
-            .subcommand(tx)
-            .subcommand_required(true)
-            .arg_required_else_help(true)
-    }
+impl Kind for Queries {
+    const SERVICE: &'static str = "Query";
+    const SIGNED: bool = false;
 
-    fn augment_subcommands_for_update(command: Command) -> Command {
-        Self::augment_subcommands(command)
-    }
-
-    fn has_subcommand(name: &str) -> bool {
-        name == "tx" || modules("Query").iter().any(|module| module.name == name)
-    }
-}
-
-impl FromArgMatches for QueryCommand {
-    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        match matches.subcommand() {
-            Some((module, matches)) => Ok(Self {
-                module: module.to_owned(),
-                matches: matches.clone(),
-            }),
-            None => Err(clap::Error::new(clap::error::ErrorKind::MissingSubcommand)),
-        }
-    }
-
-    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
-        *self = Self::from_arg_matches(matches)?;
-        Ok(())
+    fn beside() -> Command {
+        let hash = Arg::new(HASH).required(true).value_name("HASH").help("64 hex digits");
+        Command::new("tx").about("A transaction in a block").arg(hash)
     }
 }
 
@@ -82,7 +50,7 @@ pub(super) struct QueryArgs {
     #[command(flatten)]
     ask: AskArgs,
     #[command(subcommand)]
-    command: QueryCommand,
+    command: Typed<Queries>,
 }
 
 /// The JSON-RPC that a command asks.
@@ -96,22 +64,11 @@ pub(super) fn node(home: &Home, config: &ClientConfig, given: Option<&str>) -> R
 
 pub(super) fn run(home: &Home, _env: &Env, config: &ClientConfig, args: QueryArgs) -> Result<()> {
     let address = node(home, config, args.ask.node.as_deref())?;
-    let answer = if args.command.module == "tx" {
-        let hash = args
-            .command
-            .matches
-            .get_one::<String>("hash")
-            .map(String::as_str)
-            .unwrap_or_default();
+    let answer = if let Some(values) = args.command.beside() {
+        let hash = values.get_one::<String>(HASH).context("which transaction?")?;
         transaction(address, hash)?
     } else {
-        let module = modules("Query").into_iter().find(|m| m.name == args.command.module);
-        let (module, (name, matches)) = module
-            .zip(args.command.matches.subcommand())
-            .context("no query is named")?;
-        let method = module
-            .method(name)
-            .with_context(|| format!("there is no query {name}"))?;
+        let (method, matches) = args.command.method()?;
         let request = reflect::message(&method.input(), matches, &reflect::values(matches), None)?;
         let path = format!("/{}/{}", method.parent_service().full_name(), method.name());
         // Asked first, so that neither a silent node nor one of another chain is taken for an answer.

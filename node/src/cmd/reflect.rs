@@ -69,9 +69,9 @@ fn comment(method: &MethodDescriptor) -> String {
 }
 
 impl Module {
-    /// The module's command, with one subcommand for each method. `finish` adds what all of them take.
-    pub(super) fn command(&self, skip_signer: bool, finish: impl Fn(Command) -> Command) -> Command {
-        let methods = self.methods.iter().map(|method| finish(command(method, skip_signer)));
+    /// The module's command, with one subcommand for each method.
+    pub(super) fn command(&self, skip_signer: bool) -> Command {
+        let methods = self.methods.iter().map(|method| command(method, skip_signer));
         Command::new(self.name.clone())
             .about(format!("The module {}", self.name))
             .subcommand_required(true)
@@ -354,7 +354,7 @@ mod tests {
         let modules = modules(service);
         let module = modules.iter().find(|m| m.name == module).context("module")?;
         let matches = module
-            .command(signer.is_some(), |c| c)
+            .command(signer.is_some())
             .try_get_matches_from([&["x"], args].concat())?;
         let (name, matches) = matches.subcommand().context("subcommand")?;
         let method = module.method(name).context("method")?;
@@ -449,8 +449,8 @@ mod tests {
             assert!(names("Query").iter().any(|n| n == module), "{module}");
         }
         for module in modules("Query").iter().chain(&modules("Msg")) {
-            module.command(false, |c| c).debug_assert();
-            module.command(true, |c| c).debug_assert();
+            module.command(false).debug_assert();
+            module.command(true).debug_assert();
         }
     }
 }

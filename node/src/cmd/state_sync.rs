@@ -47,7 +47,18 @@ pub(super) fn run(home: &Home, env: &Env, args: &StateSyncArgs) -> Result<()> {
     );
     let mut trusted = args.trust_height;
     let mut agreed = args.trust_hash.as_ref().map(|hash| hash.to_uppercase());
+    if let Some(hash) = agreed
+        .as_ref()
+        .filter(|hash| hash.len() != 64 || hex::decode(hash).is_err())
+    {
+        bail!("--trust-hash is {hash:?}, must be the block's hash, 64 hex digits");
+    }
     for server in &args.rpc_servers {
+        ensure!(
+            !server.starts_with("https://"),
+            "{server} is asked over TLS, which this command does not speak. Name another server, or set statesync.trust_height and \
+             statesync.trust_hash by `tenured config set config`"
+        );
         let asked = Rpc::new(rpc::address(server)?);
         let in_server = || format!("RPC server {server}");
         let status = asked.status().with_context(in_server)?;

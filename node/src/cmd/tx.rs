@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{bail, ensure, Context, Result};
 use base64::engine::general_purpose::STANDARD as BASE64;
 use base64::Engine as _;
-use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, Subcommand};
+use clap::{Arg, Args, Command};
 use prost::Message as _;
 use prost_reflect::DynamicMessage;
 use serde_json::{json, Value};
@@ -20,15 +20,14 @@ use tenure_types::{Coin, BASE_DENOM};
 use super::keyring::{KeyringArgs, Keys};
 use super::keys::confirm;
 use super::query::{chain_of, json_of, node, print};
-use super::reflect::{self, modules};
-use super::rpc;
+use super::typed::{Kind, Typed};
+use super::{reflect, rpc};
 use crate::client_config::{BroadcastMode, ClientConfig, Output};
 use crate::home::Home;
 
 mod offline;
 
-/// The command beside the modules', and its value.
-const BROADCAST: &str = "broadcast";
+/// The value of `broadcast`.
 const FILE: &str = "file";
 /// How long a block is waited for.
 const INCLUSION: Duration = Duration::from_secs(60);
@@ -110,72 +109,32 @@ pub(super) struct TxArgs {
     #[command(flatten)]
     send: SendArgs,
     #[command(subcommand)]
-    command: TxCommand,
+    command: Typed<Messages>,
 }
 
-/// A message that was typed.
-pub(super) struct TxCommand {
-    module: String,
-    matches: ArgMatches,
-}
+/// Messages, and `broadcast` beside them.
+pub(super) struct Messages;
 
-impl Subcommand for TxCommand {
-    fn augment_subcommands(command: Command) -> Command {
-        let all = modules("Msg")
-            .iter()
-            .map(|module| module.command(true, |c| c))
-            .collect::<Vec<_>>();
+impl Kind for Messages {
+    const SERVICE: &'static str = "Msg";
+    const SIGNED: bool = true;
+
+    fn beside() -> Command {
         let file = Arg::new(FILE).value_name("FILE").required(true);
-        let broadcast = Command::new(BROADCAST)
+        Command::new("broadcast")
             .about("Sends a signed transaction that --offline has written")
-            .arg(file.help("The transaction in JSON; - is standard input"));
-        command
-            .subcommands(all)
-            .subcommand(broadcast)
-            .subcommand_required(true)
-            .arg_required_else_help(true)
-    }
-
-    fn augment_subcommands_for_update(command: Command) -> Command {
-        Self::augment_subcommands(command)
-    }
-
-    fn has_subcommand(name: &str) -> bool {
-        name == BROADCAST || modules("Msg").iter().any(|module| module.name == name)
-    }
-}
-
-impl FromArgMatches for TxCommand {
-    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        match matches.subcommand() {
-            Some((module, matches)) => Ok(Self {
-                module: module.to_owned(),
-                matches: matches.clone(),
-            }),
-            None => Err(clap::Error::new(clap::error::ErrorKind::MissingSubcommand)),
-        }
-    }
-
-    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
-        *self = Self::from_arg_matches(matches)?;
-        Ok(())
+            .arg(file.help("The transaction in JSON; - is standard input"))
     }
 }
 
 pub(super) fn run(home: &Home, config: &ClientConfig, args: TxArgs) -> Result<()> {
     let send = args.send;
-    if args.command.module == BROADCAST {
-        let file = args.command.matches.get_one::<String>(FILE).context("which file?")?;
+    if let Some(values) = args.command.beside() {
+        let file = values.get_one::<String>(FILE).context("which file?")?;
         let signed = offline::read(file)?;
         return broadcast(node(home, config, send.node.as_deref())?, &signed, 0, &send, config);
     }
-    let module = modules("Msg").into_iter().find(|m| m.name == args.command.module);
-    let (module, (name, matches)) = module
-        .zip(args.command.matches.subcommand())
-        .context("no message is named")?;
-    let method = module
-        .method(name)
-        .with_context(|| format!("there is no message {name}"))?;
+    let (method, matches) = args.command.method()?;
     let mut values = reflect::values(matches);
     // simd's form: the key first.
     let from = match &send.from {

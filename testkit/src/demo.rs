@@ -126,9 +126,6 @@ pub fn provider(network: &mut Network, name: &str, node: u16, price: &str) -> Re
             .args(&base[1..])
             .args(["join", "--bond", "500ten", "--faucet", "--node", &first]),
     )?;
-    // The agent ends if its node does not have the account yet. A block's successor is there only after the block was executed.
-    let joined = network.rpc(0).status()?.latest_height;
-    network.wait_height(node, joined + 1, FIRST_BLOCKS)?;
     let argv: Vec<String> = base
         .into_iter()
         .chain(["run", "--node", &its].map(str::to_owned))

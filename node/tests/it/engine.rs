@@ -2,7 +2,7 @@
 //! the tests say so and pass.
 
 use std::collections::BTreeMap;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -12,6 +12,7 @@ use serde_json::Value;
 use tenure_comet::binary::CometBft;
 use tenure_node::account_key::AccountKey;
 use tenure_node::engine::fail_point;
+use tenure_node::ports;
 use tenure_proto::cosmos::tx::v1beta1::service_client::ServiceClient;
 use tenure_proto::cosmos::tx::v1beta1::{BroadcastMode, BroadcastTxRequest, GetTxRequest};
 use tenure_types::Address;
@@ -341,7 +342,7 @@ impl Pair {
     fn new(dir: &Path, program: PathBuf, alice: &AccountKey) -> Result<Self> {
         let home = dir.join("home");
         init(&home, alice)?;
-        let free = || -> Result<SocketAddr> { Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?) };
+        let free = || ports::free("CometBFT", "laddr", SocketAddr::from(([127, 0, 0, 1], 0)), false);
         Ok(Self {
             home,
             program,

@@ -24,6 +24,9 @@ use crate::{
     tx::{abci_event, decode, deliver, failed, verify_ahead, Rules, Tx},
 };
 
+/// About as many records as a transfer between two accounts meets.
+const RECORDS_A_TX: usize = 4;
+
 impl Inner {
     /// InitChain. May be repeated until the first commit: nothing is persisted before.
     pub(crate) fn init_chain(&self, request: RequestInitChain) -> ResponseInitChain {
@@ -93,6 +96,7 @@ impl Inner {
         let (mut ctx, begin_events) = self.begin_block(self.next_block(height, time)?)?;
         let (state, _) = self.latest_state();
         verify_ahead(&state, &ctx.block, txs, &self.signatures);
+        ctx.state.reserve(txs.len().saturating_mul(RECORDS_A_TX));
         let Some(tx_results) = self.run_txs(&mut ctx, txs, stopped)? else {
             return Ok(None);
         };

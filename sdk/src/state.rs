@@ -151,6 +151,11 @@ impl State {
         self.table.clone()
     }
 
+    /// Makes room for so many more records at once: a map that grows is copied again and again.
+    pub fn reserve(&mut self, records: usize) {
+        self.records.reserve(records);
+    }
+
     /// Begins what [`State::revert`] takes back and [`State::keep`] keeps. Checkpoints nest.
     pub fn checkpoint(&mut self) {
         self.checkpoints.push(self.journal.len());

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use parking_lot::RwLock;
+use secp256k1::PublicKey;
 use tenure_sdk::{Recent, Result};
 
 use super::Tx;
@@ -51,6 +52,8 @@ pub(crate) struct Signer<'a> {
 pub(crate) struct Signatures {
     capacity: usize,
     good: RwLock<Good>,
+    /// Public keys as curve points: to find the point of a compressed key is an eighth of a verification.
+    keys: RwLock<Recent<[u8; 33], PublicKey>>,
 }
 
 struct Good {
@@ -75,7 +78,18 @@ impl Signatures {
                 chain_id: String::new(),
                 signers: Recent::new(capacity),
             }),
+            keys: RwLock::new(Recent::new(capacity / 4)),
         }
+    }
+
+    /// The point of a compressed key, if it is one.
+    pub(crate) fn key(&self, compressed: &[u8; 33]) -> Option<PublicKey> {
+        let known = self.keys.read().get(compressed).copied();
+        known.or_else(|| {
+            let key = PublicKey::from_byte_array_compressed(*compressed).ok()?;
+            self.keys.write().put(*compressed, key);
+            Some(key)
+        })
     }
 
     /// Whether it remembers anything: if not, verifying ahead of time is of no use.

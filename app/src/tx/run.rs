@@ -198,7 +198,7 @@ fn plain_event(event: Event) -> plain::Event {
     let attribute = |(key, value): (&str, String)| plain::EventAttribute {
         key: key.to_owned(),
         value,
-        index: true,
+        index: result::is_indexed(key),
     };
     plain::Event {
         r#type: event.kind.to_owned(),

@@ -83,6 +83,7 @@ fn warm_and_cold_caches_give_equal_results() {
         &state,
         AppOptions {
             signature_cache: 0,
+            transaction_cache: 0,
             record_cache: 0,
             ..options()
         },
@@ -91,6 +92,8 @@ fn warm_and_cold_caches_give_equal_results() {
         &state,
         AppOptions {
             signature_cache: 2,
+            // Room for one or two.
+            transaction_cache: 1_500,
             record_cache: 2,
             ..options()
         },

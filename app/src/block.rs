@@ -229,7 +229,12 @@ impl Inner {
     }
 
     /// Executes transactions one after another under the rules that hold at the beginning of the block; nothing if `stopped` is set meanwhile.
-    fn run_txs(&self, ctx: &mut Ctx, txs: &[Result<Arc<Tx>>], stopped: &AtomicBool) -> Result<Option<Vec<ExecTxResult>>> {
+    fn run_txs(
+        &self,
+        ctx: &mut Ctx,
+        txs: &[Result<Arc<Tx>>],
+        stopped: &AtomicBool,
+    ) -> Result<Option<Vec<ExecTxResult>>> {
         let rules = Rules::load(ctx)?;
         let most = rules.chain.max_block_gas;
         let mut results = Vec::with_capacity(txs.len());

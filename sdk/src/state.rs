@@ -354,10 +354,7 @@ impl State {
 }
 
 /// Places of a store's records in order of their keys. The first eight bytes nearly always decide, and are moved in place of the keys.
-fn in_order(
-    records: &IndexMap<Key, Record>,
-    places: impl Iterator<Item = usize>,
-) -> Vec<usize> {
+fn in_order(records: &IndexMap<Key, Record>, places: impl Iterator<Item = usize>) -> Vec<usize> {
     let key = |place: usize| records.get_index(place).map_or(&[][..], |(key, _)| key.key.as_slice());
     let first = |key: &[u8]| {
         let mut first = [0; 8];

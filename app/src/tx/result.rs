@@ -56,3 +56,30 @@ pub(crate) fn failed(error: &Error, gas_wanted: u64, gas_used: u64, events: Vec<
         ..Default::default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accounts_can_be_searched_for_and_quantities_are_shown() {
+        let event = abci_event(Event {
+            kind: "transfer",
+            attributes: vec![
+                ("recipient", "b".to_owned()),
+                ("amount", "1uten".to_owned()),
+                ("msg_index", "0".to_owned()),
+            ],
+        });
+        let shown = event
+            .attributes
+            .iter()
+            .map(|a| (a.key.as_str(), a.value.as_str(), a.index));
+        let expected = [
+            ("recipient", "b", true),
+            ("amount", "1uten", false),
+            ("msg_index", "0", false),
+        ];
+        assert!(shown.eq(expected));
+    }
+}

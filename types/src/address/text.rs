@@ -172,7 +172,15 @@ mod tests {
         let modified = bech32::encode::<bech32::Bech32m>(Hrp::parse(ACCOUNT_PREFIX).unwrap(), &bytes).unwrap();
         let prefix = bech32::encode::<Bech32>(Hrp::parse("tenura").unwrap(), &bytes).unwrap();
         let longer = bech32::encode::<Bech32>(Hrp::parse(ACCOUNT_PREFIX).unwrap(), &[7; 21]).unwrap();
-        for text in ["", "tenure1", &modified, &prefix, &longer, &good.to_uppercase(), &good[1..]] {
+        for text in [
+            "",
+            "tenure1",
+            &modified,
+            &prefix,
+            &longer,
+            &good.to_uppercase(),
+            &good[1..],
+        ] {
             assert_eq!(decode(text), None, "{text}");
         }
         assert_eq!(library(&modified), None);

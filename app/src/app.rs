@@ -17,7 +17,7 @@ use crate::{
     restore::Restoring,
     snapshots::{SnapshotOptions, Snapshots},
     staging::{Candidates, Counters},
-    tx::{Routes, Signatures},
+    tx::{Routes, Signatures, Transactions},
 };
 
 /// What a broken node does: a read failed, a stored record does not decode, an invariant does not hold.
@@ -39,6 +39,8 @@ pub struct AppOptions {
     pub on_broken: OnBroken,
     /// Verified signatures that are remembered, some 120 bytes each; 0 for none.
     pub signature_cache: usize,
+    /// Bytes of transactions from the mempool that are remembered decoded, which takes some five times as many; 0 for none.
+    pub transaction_cache: usize,
     /// Records of the latest state that are kept in memory beside the database, some 250 bytes each; 0 for none.
     pub record_cache: usize,
     /// Heights that queries are answered for, the latest included, at least 1. Not more than the store keeps views.
@@ -57,6 +59,8 @@ impl Default for AppOptions {
             invariants_every_block: false,
             on_broken: OnBroken::Abort,
             signature_cache: 200_000,
+            // Half of it stays: the transactions of two full blocks.
+            transaction_cache: 16 << 20,
             record_cache: 200_000,
             query_heights: 16,
             retain_blocks: 0,
@@ -105,6 +109,7 @@ pub(crate) struct Inner {
     pub(crate) msg_routes: Routes,
     pub(crate) query_routes: BTreeMap<&'static str, QueryRoute>,
     pub(crate) signatures: Signatures,
+    pub(crate) transactions: Transactions,
     /// Stands at the height of the last of `heads`.
     pub(crate) records: Arc<RecordCache>,
     /// Committed states by height, the latest last; there is always one.
@@ -145,6 +150,8 @@ pub(crate) struct Genesis {
 
 /// A block between FinalizeBlock and Commit.
 pub(crate) struct Pending {
+    /// Hashes of its transactions.
+    pub(crate) txs: Vec<[u8; 32]>,
     pub(crate) staged: Staged,
     pub(crate) changed: Changed,
     pub(crate) derived: DerivedMap,
@@ -195,6 +202,7 @@ impl App {
             msg_routes: modules::msg_routes(),
             query_routes: modules::query_routes(),
             signatures: Signatures::new(options.signature_cache),
+            transactions: Transactions::new(options.transaction_cache),
             records: Arc::new(RecordCache::new(options.record_cache, head.block.height)),
             heads: ArcSwap::from_pointee(vec![Arc::new(head)]),
             consensus: Mutex::default(),

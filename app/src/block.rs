@@ -1,6 +1,9 @@
 //! Execution of blocks: genesis, FinalizeBlock, Commit.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{
+    atomic::{AtomicBool, Ordering},
+    Arc,
+};
 
 use rayon::prelude::*;
 use tendermint_proto::{
@@ -20,6 +23,9 @@ use crate::{
     staging::Executed,
     tx::{abci_event, decode, deliver, failed, verify_ahead, Rules, Tx},
 };
+
+/// About as many records as a transfer between two accounts meets.
+const RECORDS_A_TX: usize = 4;
 
 impl Inner {
     /// InitChain. May be repeated until the first commit: nothing is persisted before.
@@ -84,12 +90,13 @@ impl Inner {
         &self,
         height: i64,
         time: Option<Timestamp>,
-        txs: &[Result<Tx>],
+        txs: &[Result<Arc<Tx>>],
         stopped: &AtomicBool,
     ) -> Result<Option<Executed>> {
         let (mut ctx, begin_events) = self.begin_block(self.next_block(height, time)?)?;
         let (state, _) = self.latest_state();
         verify_ahead(&state, &ctx.block, txs, &self.signatures);
+        ctx.state.reserve(txs.len().saturating_mul(RECORDS_A_TX));
         let Some(tx_results) = self.run_txs(&mut ctx, txs, stopped)? else {
             return Ok(None);
         };
@@ -117,6 +124,7 @@ impl Inner {
             ..Default::default()
         };
         let pending = Pending {
+            txs: txs.iter().flatten().map(|tx| tx.hash).collect(),
             staged,
             changed,
             derived: writes.derived,
@@ -132,6 +140,7 @@ impl Inner {
             self.abort("Commit without FinalizeBlock");
         };
         let Pending {
+            txs,
             staged,
             changed,
             derived,
@@ -143,6 +152,7 @@ impl Inner {
             snapshots.begin_if_due(&view);
         }
         self.records.advance(height, changed);
+        self.transactions.forget(&txs);
         self.publish(Head { view, derived, block });
         *consensus = Consensus::default();
         drop(consensus);
@@ -204,22 +214,27 @@ impl Inner {
     }
 
     /// Decodes transactions in parallel.
-    pub(crate) fn decode_all<B: AsRef<[u8]> + Sync>(&self, txs: &[B], max_len: u64) -> Vec<Result<Tx>> {
+    pub(crate) fn decode_all<B: AsRef<[u8]> + Sync>(&self, txs: &[B], max_len: u64) -> Vec<Result<Arc<Tx>>> {
         txs.par_iter()
             .with_min_len(32)
-            .map(|tx| decode(&self.msg_routes, max_len, tx.as_ref()))
+            .map(|tx| decode(&self.msg_routes, &self.transactions, max_len, tx.as_ref()))
             .collect()
     }
 
     /// The transactions of a block.
-    pub(crate) fn decode_for_block<B: AsRef<[u8]> + Sync>(&self, txs: &[B]) -> Result<Vec<Result<Tx>>> {
+    pub(crate) fn decode_for_block<B: AsRef<[u8]> + Sync>(&self, txs: &[B]) -> Result<Vec<Result<Arc<Tx>>>> {
         let (state, block) = self.latest_state();
         let chain = clock::params(&mut Ctx::new(state, block, Mode::Query))?;
         Ok(self.decode_all(txs, chain.max_tx_bytes))
     }
 
     /// Executes transactions one after another under the rules that hold at the beginning of the block; nothing if `stopped` is set meanwhile.
-    fn run_txs(&self, ctx: &mut Ctx, txs: &[Result<Tx>], stopped: &AtomicBool) -> Result<Option<Vec<ExecTxResult>>> {
+    fn run_txs(
+        &self,
+        ctx: &mut Ctx,
+        txs: &[Result<Arc<Tx>>],
+        stopped: &AtomicBool,
+    ) -> Result<Option<Vec<ExecTxResult>>> {
         let rules = Rules::load(ctx)?;
         let most = rules.chain.max_block_gas;
         let mut results = Vec::with_capacity(txs.len());

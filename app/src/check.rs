@@ -1,7 +1,8 @@
 //! CheckTx: whether a transaction may wait in the mempool.
 //!
 //! It runs on a scratch state over the committed one, so that several transactions of one account may wait, and starts afresh after every
-//! commit; the engine then has everything that still waits checked again. Only `ante` runs: messages run in blocks and in estimates.
+//! commit; the engine then has everything that still waits checked again. Only `ante` runs: messages run in blocks and in estimates. No
+//! events are told, which no engine looks at: a transaction may be checked again many times before a block has room for it.
 
 use tendermint_proto::v0_38::abci::{CheckTxType, ExecTxResult, RequestCheckTx, ResponseCheckTx};
 use tenure_sdk::{Ctx, Mode, Result};
@@ -52,8 +53,14 @@ impl Inner {
                 slot.insert(CheckState { ctx, rules })
             }
         };
-        let tx = decode(&self.msg_routes, rules.chain.max_tx_bytes, bytes)?;
-        Ok(check(ctx, &tx, rules, &self.signatures, recheck))
+        let tx = decode(&self.msg_routes, &self.transactions, rules.chain.max_tx_bytes, bytes)?;
+        let result = check(ctx, &tx, rules, &self.signatures, recheck);
+        match (result.code, recheck) {
+            (0, false) => self.transactions.put(&tx),
+            (0, true) => {}
+            _ => self.transactions.forget([&tx.hash]),
+        }
+        Ok(result)
     }
 
     /// A scratch context as the next block will see the state, as far as it can be known.

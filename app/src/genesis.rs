@@ -43,7 +43,7 @@ pub fn default_app_state(profile: Profile, balances: &[(Address, Coin)]) -> Resu
     }
     let mut entries = Vec::with_capacity(merged.len());
     for (address, coins) in &merged {
-        let coins = coins.iter().map(|coin| coin_json(&coin)).collect::<Result<Vec<_>>>()?;
+        let coins = coins.iter().map(coin_json).collect::<Result<Vec<_>>>()?;
         entries.push(json!({ "address": address.to_string(), "coins": coins }));
     }
     let mut state = Map::new();

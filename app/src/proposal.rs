@@ -8,7 +8,7 @@
 //! proving their work. The reserve is filled first, with what succeeds, one transaction of each sender before the second of any; what the lane
 //! does not use, and what of it does not fit or fails, goes with the rest in the order of the mempool.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use tendermint_proto::v0_38::abci::{
     response_process_proposal::ProposalStatus, RequestPrepareProposal, RequestProcessProposal, ResponsePrepareProposal,
@@ -157,7 +157,7 @@ impl Inner {
 
     /// Refuses only what no honest proposer makes: a transaction that is too long or does not decode, or more bytes or gas than a block holds.
     /// A pure function of the committed state and the block. Returns the transactions.
-    fn judge(&self, request: &RequestProcessProposal) -> Result<Vec<Result<Tx>>> {
+    fn judge(&self, request: &RequestProcessProposal) -> Result<Vec<Result<Arc<Tx>>>> {
         let (state, block) = self.latest_state();
         let chain = clock::params(&mut Ctx::new(state, block, Mode::Query))?;
         let bytes = request

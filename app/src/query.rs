@@ -107,7 +107,7 @@ impl Inner {
     fn simulate(&self, tx_bytes: &[u8]) -> Result<SimulateResponse> {
         let mut ctx = self.simulate_scratch();
         let rules = Rules::load(&mut ctx)?;
-        let tx = decode(&self.msg_routes, rules.chain.max_tx_bytes, tx_bytes)?;
+        let tx = decode(&self.msg_routes, &self.transactions, rules.chain.max_tx_bytes, tx_bytes)?;
         simulate(&mut ctx, &tx, &rules, &self.signatures)
     }
 

@@ -88,7 +88,7 @@ impl App {
     }
 
     /// Begins to execute a proposal that was accepted.
-    pub(crate) fn stage(&self, request: RequestProcessProposal, txs: Vec<Result<Tx>>) {
+    pub(crate) fn stage(&self, request: RequestProcessProposal, txs: Vec<Result<Arc<Tx>>>) {
         let proposal = RequestFinalizeBlock {
             txs: request.txs,
             decided_last_commit: request.proposed_last_commit,

@@ -133,12 +133,20 @@ impl Ctx {
         Ok(entries)
     }
 
+    /// Whether nobody will see events: neither the mempool nor a query tells them. Who would go to some length to make one asks first.
+    pub fn is_silent(&self) -> bool {
+        matches!(self.mode, Mode::Check | Mode::Query)
+    }
+
     /// Says that something happened.
     pub fn emit<V: Into<String>>(
         &mut self,
         kind: &'static str,
         attributes: impl IntoIterator<Item = (&'static str, V)>,
     ) {
+        if self.is_silent() {
+            return;
+        }
         let given = attributes.into_iter().map(|(name, value)| (name, value.into()));
         // Room for one more: the index of the message that said it.
         let mut attributes = Vec::with_capacity(given.size_hint().0.saturating_add(1));

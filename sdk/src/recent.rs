@@ -10,19 +10,22 @@ use crate::state::{Base, Key, Records, Sought};
 
 /// A bounded map that forgets what was put long ago.
 ///
-/// When the young generation is full it becomes the old one, and the old one is forgotten: every entry stays for at least half as many puts as
-/// the capacity.
+/// When the young generation is full it becomes the old one, and the old one is forgotten: every entry stays until at least half the capacity
+/// was put after it.
 pub struct Recent<K, V> {
     half: usize,
+    /// Weight of all that was put into `young`.
+    weight: usize,
     young: IndexMap<K, V>,
     old: IndexMap<K, V>,
 }
 
 impl<K: Hash + Eq, V> Recent<K, V> {
-    /// Remembers at most `capacity` entries; 0 for none.
+    /// Remembers entries of this weight in all at most, which is their number where none is told; 0 for none.
     pub fn new(capacity: usize) -> Self {
         Self {
             half: capacity / 2,
+            weight: 0,
             young: IndexMap::new(),
             old: IndexMap::new(),
         }
@@ -35,17 +38,31 @@ impl<K: Hash + Eq, V> Recent<K, V> {
 
     /// Remembers a value.
     pub fn put(&mut self, key: K, value: V) {
-        if self.half == 0 {
+        self.put_weighing(1, key, value);
+    }
+
+    /// Remembers a value of some weight, unless that is more than half the capacity.
+    pub fn put_weighing(&mut self, weight: usize, key: K, value: V) {
+        if weight > self.half {
             return;
         }
-        if self.young.len() >= self.half {
+        self.weight = self.weight.saturating_add(weight);
+        if self.weight > self.half {
             self.old = std::mem::take(&mut self.young);
+            self.weight = weight;
         }
         self.young.insert(key, value);
     }
 
+    /// Forgets what was put under a key.
+    pub fn forget<Q: Hash + Equivalent<K> + ?Sized>(&mut self, key: &Q) {
+        self.young.swap_remove(key);
+        self.old.swap_remove(key);
+    }
+
     /// Forgets everything.
     pub fn clear(&mut self) {
+        self.weight = 0;
         self.young.clear();
         self.old.clear();
     }
@@ -89,10 +106,7 @@ pub struct Changed(Vec<(Key, Remembered)>);
 impl Changed {
     /// From the changes that are about to be staged.
     pub fn of(changes: &[tenure_store::Change]) -> Self {
-        let entry = |change: &tenure_store::Change| {
-            let (store, key) = (change.store, change.key.clone());
-            (Key { store, key }, remembered(&change.new))
-        };
+        let entry = |change: &tenure_store::Change| (Key::new(change.store, &change.key), remembered(&change.new));
         Self(changes.iter().map(entry).collect())
     }
 }
@@ -148,8 +162,7 @@ impl Base for Through {
         let value = self.base.get(store, key)?;
         let mut latest = self.cache.0.lock();
         if latest.height == self.height {
-            let key = key.to_vec();
-            latest.records.put(Key { store, key }, remembered(&value));
+            latest.records.put(Key::new(store, key), remembered(&value));
         }
         Ok(value)
     }
@@ -186,6 +199,18 @@ mod tests {
         let mut none = Recent::new(0);
         none.put(1, 1);
         assert!(none.is_empty());
+        let mut weighed = Recent::new(100);
+        for i in 0..100_u32 {
+            weighed.put_weighing(20, i, i);
+            assert!(weighed.len() <= 5, "more than its capacity");
+            assert!(i == 0 || weighed.get(&(i - 1)).is_some(), "half of it stays");
+        }
+        weighed.put_weighing(51, 7, 7);
+        assert_eq!(weighed.get(&7), None, "too heavy");
+        weighed.forget(&99);
+        assert!(weighed.get(&99).is_none() && weighed.get(&98).is_some());
+        (90..99).for_each(|i| weighed.forget(&i));
+        assert!(weighed.is_empty(), "of either generation");
     }
 
     /// A database that counts its reads.

@@ -7,6 +7,7 @@
 use std::{collections::BTreeMap, ops::Bound, sync::Arc};
 
 use indexmap::{Equivalent, IndexMap};
+use smallvec::SmallVec;
 use tenure_types::{Error, Result};
 
 use crate::derived::{DeriveTable, Derived};
@@ -47,11 +48,18 @@ pub struct Committed {
     pub derived: DerivedMap,
 }
 
-/// Names a record.
+/// Names a record. Keys are short: most lie in the map's own entry, and comparing them goes nowhere else.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Key {
     pub(crate) store: &'static str,
-    pub(crate) key: Vec<u8>,
+    pub(crate) key: SmallVec<[u8; 40]>,
+}
+
+impl Key {
+    pub(crate) fn new(store: &'static str, key: &[u8]) -> Self {
+        let key = SmallVec::from_slice(key);
+        Self { store, key }
+    }
 }
 
 /// Names a record that is looked for. Hashes as [`Key`] does.
@@ -63,7 +71,7 @@ pub(crate) struct Sought<'a> {
 
 impl Equivalent<Key> for Sought<'_> {
     fn equivalent(&self, found: &Key) -> bool {
-        self.key == found.key.as_slice() && self.store == found.store
+        self.key == found.key.as_slice() && (std::ptr::eq(self.store, found.store) || self.store == found.store)
     }
 }
 
@@ -98,6 +106,15 @@ pub struct Writes {
     pub derived: DerivedMap,
 }
 
+/// Places of a store's records that a block has written. Most blocks ask most stores for no range, and need no order before their end.
+#[derive(Clone, Default)]
+struct Written {
+    /// By key: those that the last range went over.
+    ordered: BTreeMap<Vec<u8>, usize>,
+    /// Those written since.
+    unordered: Vec<usize>,
+}
+
 /// Execution state.
 #[derive(Clone)]
 pub struct State {
@@ -105,8 +122,8 @@ pub struct State {
     table: Arc<DeriveTable>,
     /// Every record that the block has met, in the order in which it met them: no outcome can depend on their hashes.
     records: IndexMap<Key, Record>,
-    /// Places in `records` of what the block has written, perhaps to take it back again, by store and key: ranges and commits go in order.
-    written: BTreeMap<&'static str, BTreeMap<Vec<u8>, usize>>,
+    /// Places in `records` of what the block has written, perhaps to take it back again.
+    written: BTreeMap<&'static str, Written>,
     /// The block's derived entries.
     derived: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
     /// What the writes since the first open checkpoint took the place of.
@@ -132,6 +149,11 @@ impl State {
     /// The derive functions in use.
     pub fn table_handle(&self) -> Arc<DeriveTable> {
         self.table.clone()
+    }
+
+    /// Makes room for so many more records at once: a map that grows is copied again and again.
+    pub fn reserve(&mut self, records: usize) {
+        self.records.reserve(records);
     }
 
     /// Begins what [`State::revert`] takes back and [`State::keep`] keeps. Checkpoints nest.
@@ -187,13 +209,13 @@ impl State {
             Some(place) => place,
             None => {
                 let committed = self.committed.base.get(store, key)?;
-                let (key, written) = (key.to_vec(), None);
+                let written = None;
                 let record = Record { committed, written };
-                self.records.insert_full(Key { store, key }, record).0
+                self.records.insert_full(Key::new(store, key), record).0
             }
         };
         let found = self.records.get_index_mut(place);
-        let (_, record) = found.ok_or_else(|| Error::internal("state: a record has no place"))?;
+        let (_, record) = found.ok_or_else(no_place)?;
         Ok((place, record))
     }
 
@@ -224,7 +246,7 @@ impl State {
         }
         let written = record.written.replace(value);
         if written.is_none() {
-            self.written.entry(store).or_default().insert(key.to_vec(), place);
+            self.written.entry(store).or_default().unordered.push(place);
         }
         if !self.checkpoints.is_empty() {
             self.journal.push(Before::Record(place, written));
@@ -249,7 +271,7 @@ impl State {
 
     /// Records of a module's store with `from <= key < to`, at most `limit`, in byte order or in reverse.
     pub fn range(
-        &self,
+        &mut self,
         store: &'static str,
         from: &[u8],
         to: Option<&[u8]>,
@@ -259,8 +281,15 @@ impl State {
         if to.is_some_and(|to| to <= from) {
             return Ok(Vec::new());
         }
+        if let Some(written) = self.written.get_mut(store) {
+            for place in written.unordered.drain(..) {
+                let (key, _) = self.records.get_index(place).ok_or_else(no_place)?;
+                written.ordered.insert(key.key.to_vec(), place);
+            }
+        }
         let bounds = (Bound::Included(from), to.map_or(Bound::Unbounded, Bound::Excluded));
-        let places = self.written.get(store).map(|places| places.range::<[u8], _>(bounds));
+        let written = self.written.get(store);
+        let places = written.map(|written| written.ordered.range::<[u8], _>(bounds));
         let overlay = places.into_iter().flatten().filter_map(|(key, place)| {
             let (_, record) = self.records.get_index(*place)?;
             Some((key.as_slice(), record.written.as_ref()?.as_deref()))
@@ -301,12 +330,14 @@ impl State {
             ));
         }
         let mut changes = Vec::new();
-        for (store, places) in self.written {
-            for (key, place) in places {
-                let found = self.records.get_index_mut(place);
-                let (_, record) = found.ok_or_else(|| Error::internal("state: a record has no place"))?;
+        for (store, written) in std::mem::take(&mut self.written) {
+            let places = written.ordered.into_values().chain(written.unordered);
+            for place in in_order(&self.records, places) {
+                let (key, record) = self.records.get_index_mut(place).ok_or_else(no_place)?;
                 let old = record.committed.take();
+                // A place comes twice if its record was written, taken back and written again: by then nothing is left to take.
                 if let Some(new) = record.written.take().filter(|new| *new != old) {
+                    let key = key.key.to_vec();
                     changes.push(tenure_store::Change { store, key, old, new });
                 }
             }
@@ -320,6 +351,24 @@ impl State {
         }
         Ok(Writes { changes, derived })
     }
+}
+
+/// Places of a store's records in order of their keys. The first eight bytes nearly always decide, and are moved in place of the keys.
+fn in_order(records: &IndexMap<Key, Record>, places: impl Iterator<Item = usize>) -> Vec<usize> {
+    let key = |place: usize| records.get_index(place).map_or(&[][..], |(key, _)| key.key.as_slice());
+    let first = |key: &[u8]| {
+        let mut first = [0; 8];
+        first.iter_mut().zip(key).for_each(|(first, byte)| *first = *byte);
+        u64::from_be_bytes(first)
+    };
+    let mut order: Vec<(u64, usize)> = places.map(|place| (first(key(place)), place)).collect();
+    order.sort_unstable_by(|(a, x), (b, y)| a.cmp(b).then_with(|| key(*x).cmp(key(*y))));
+    order.into_iter().map(|(_, place)| place).collect()
+}
+
+/// Places are given once and never taken back: the program is wrong.
+fn no_place() -> Error {
+    Error::internal("state: a record has no place")
 }
 
 /// Lays overlay entries (deletions are `None`) over a sorted base and takes the first `limit`.

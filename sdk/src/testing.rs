@@ -46,7 +46,7 @@ pub fn state(table: DeriveTable) -> State {
 }
 
 /// Commits a state's block layer in memory and opens the next block over it.
-pub fn recommit(state: State) -> Result<State> {
+pub fn recommit(mut state: State) -> Result<State> {
     let table = state.table_handle();
     let mut base = MapBase(BTreeMap::new());
     for store in table.stores() {

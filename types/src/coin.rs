@@ -1,6 +1,6 @@
 //! Amounts and coins.
 
-use std::{collections::BTreeMap, fmt, str::FromStr};
+use std::{fmt, str::FromStr};
 
 use crate::{sdk, Error, Result};
 
@@ -188,14 +188,14 @@ pub fn check_denom(denom: &str) -> Result<()> {
     ))
 }
 
-/// Coins in order of denom, each above zero.
+/// Coins in order of denom, each above zero. Nearly always one, so a list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Coins(BTreeMap<String, Amount>);
+pub struct Coins(Vec<Coin>);
 
 impl Coins {
     /// From a message's list. Error: not strictly ascending by denom, a zero, or a malformed coin.
     pub fn from_parts<'a>(parts: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Self> {
-        let mut coins = BTreeMap::new();
+        let mut coins: Vec<Coin> = Vec::new();
         for (denom, amount) in parts {
             let coin = Coin::from_parts(denom, amount)?;
             if coin.amount.is_zero() {
@@ -204,32 +204,42 @@ impl Coins {
                     format!("coin {coin} must be above zero"),
                 ));
             }
-            if coins
-                .last_key_value()
-                .is_some_and(|(last, _): (&String, _)| *last >= coin.denom)
-            {
+            if coins.last().is_some_and(|last| last.denom >= coin.denom) {
                 return Err(Error::sdk(
                     sdk::INVALID_COINS,
                     format!("coins must ascend by denom: {:?}", coin.denom),
                 ));
             }
-            coins.insert(coin.denom, coin.amount);
+            coins.push(coin);
         }
         Ok(Self(coins))
     }
 
     /// Adds one coin.
     pub fn add(&mut self, coin: &Coin) -> Result<()> {
-        if !coin.amount.is_zero() {
-            let entry = self.0.entry(coin.denom.clone()).or_default();
-            *entry = entry.plus(coin.amount)?;
+        if coin.amount.is_zero() {
+            return Ok(());
+        }
+        match self.find(&coin.denom) {
+            Ok(place) => {
+                if let Some(held) = self.0.get_mut(place) {
+                    held.amount = held.amount.plus(coin.amount)?;
+                }
+            }
+            Err(place) => self.0.insert(place, coin.clone()),
         }
         Ok(())
     }
 
     /// The amount of a denom, zero if absent.
     pub fn amount_of(&self, denom: &str) -> Amount {
-        self.0.get(denom).copied().unwrap_or_default()
+        let held = self.find(denom).ok().and_then(|place| self.0.get(place));
+        held.map_or(Amount::ZERO, |coin| coin.amount)
+    }
+
+    /// Where the coin of a denom is, or would be.
+    fn find(&self, denom: &str) -> std::result::Result<usize, usize> {
+        self.0.binary_search_by(|coin| coin.denom.as_str().cmp(denom))
     }
 
     /// Whether there is none.
@@ -238,21 +248,14 @@ impl Coins {
     }
 
     /// The coins in order of denom.
-    pub fn iter(&self) -> impl Iterator<Item = Coin> + '_ {
-        self.0.iter().map(|(denom, amount)| Coin {
-            denom: denom.clone(),
-            amount: *amount,
-        })
+    pub fn iter(&self) -> std::slice::Iter<'_, Coin> {
+        self.0.iter()
     }
 }
 
 impl From<Coin> for Coins {
     fn from(coin: Coin) -> Self {
-        let mut coins = BTreeMap::new();
-        if !coin.amount.is_zero() {
-            coins.insert(coin.denom, coin.amount);
-        }
-        Self(coins)
+        Self(if coin.amount.is_zero() { Vec::new() } else { vec![coin] })
     }
 }
 

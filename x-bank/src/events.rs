@@ -21,6 +21,9 @@ pub(crate) fn coin_received(ctx: &mut Ctx, receiver: &Address, amount: &Coins) {
 
 /// Coins left one account for another: all that wallets and explorers look for, each text made once.
 pub(crate) fn moved(ctx: &mut Ctx, sender: &Address, recipient: &Address, amount: &Coins) {
+    if ctx.is_silent() {
+        return;
+    }
     let (from, to, coins) = (sender.to_string(), recipient.to_string(), amount.to_string());
     ctx.emit("coin_spent", [("spender", from.clone()), ("amount", coins.clone())]);
     ctx.emit("coin_received", [("receiver", to.clone()), ("amount", coins.clone())]);

@@ -69,7 +69,7 @@ pub(crate) fn export(ctx: &mut Ctx) -> Result<Value> {
     let coins = invariants::supplies(ctx)?;
     let supply = coins
         .iter()
-        .map(|coin| proto_json::to_json(&proto(&coin)))
+        .map(|coin| proto_json::to_json(&proto(coin)))
         .collect::<Result<Vec<_>>>()?;
     let range = ctx.range(
         NAME,

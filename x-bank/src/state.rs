@@ -134,12 +134,12 @@ fn set_amount(ctx: &mut Ctx, key: &[u8], amount: Amount) -> Result<()> {
 }
 
 fn subtract_all(ctx: &mut Ctx, from: &Address, coins: &Coins) -> Result<()> {
-    coins.iter().try_for_each(|coin| subtract(ctx, from, &coin))
+    coins.iter().try_for_each(|coin| subtract(ctx, from, coin))
 }
 
 fn add_all(ctx: &mut Ctx, to: &Address, coins: &Coins) -> Result<()> {
     auth::ensure_exists(ctx, to)?;
-    coins.iter().try_for_each(|coin| add(ctx, to, &coin))
+    coins.iter().try_for_each(|coin| add(ctx, to, coin))
 }
 
 fn subtract(ctx: &mut Ctx, from: &Address, coin: &Coin) -> Result<()> {

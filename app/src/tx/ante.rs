@@ -205,7 +205,9 @@ fn pay_fee(ctx: &mut Ctx, tx: &Tx, signers: &[Address], fee: &Coins) -> Result<(
         });
     }
     bank::transfer_coins(ctx, &payer, &collector, fee)?;
-    ctx.emit("tx", [("fee", fee.to_string()), ("fee_payer", payer.to_string())]);
+    if !ctx.is_silent() {
+        ctx.emit("tx", [("fee", fee.to_string()), ("fee_payer", payer.to_string())]);
+    }
     Ok(())
 }
 
@@ -300,8 +302,10 @@ fn check_signer(
             return Err(Error::sdk(sdk::UNAUTHORIZED, message));
         }
     }
-    ctx.emit("tx", [("acc_seq", format!("{signer}/{}", info.sequence))]);
-    ctx.emit("tx", [("signature", STANDARD.encode(signature))]);
+    if !ctx.is_silent() {
+        ctx.emit("tx", [("acc_seq", format!("{signer}/{}", info.sequence))]);
+        ctx.emit("tx", [("signature", STANDARD.encode(signature))]);
+    }
     Ok(())
 }
 

@@ -1,10 +1,41 @@
-//! Signatures known to be good, so that a block does not verify again what CheckTx has verified.
+//! What CheckTx has found out about transactions, so that rechecks, proposals and blocks need not find it out again.
 //!
-//! Outcomes never depend on it: what is not remembered is verified. Only good signatures are remembered, with everything that the verdict
-//! depends on.
+//! Outcomes never depend on it: what is not remembered is decoded and verified. A transaction is what its bytes say, so that their hash names it;
+//! only good signatures are remembered, with everything that the verdict depends on.
+
+use std::sync::Arc;
 
 use parking_lot::RwLock;
+use secp256k1::PublicKey;
 use tenure_sdk::{Recent, Result};
+
+use super::Tx;
+
+/// Decoded transactions that wait in the mempool, by the SHA-256 of their bytes.
+pub(crate) struct Transactions(RwLock<Recent<[u8; 32], Arc<Tx>>>);
+
+impl Transactions {
+    /// Remembers at most so many bytes of transactions, which decoded take some five times as many; 0 for none.
+    pub(crate) fn new(capacity: usize) -> Self {
+        Self(RwLock::new(Recent::new(capacity)))
+    }
+
+    /// One that is remembered.
+    pub(crate) fn get(&self, hash: &[u8; 32]) -> Option<Arc<Tx>> {
+        self.0.read().get(hash).cloned()
+    }
+
+    /// Remembers one.
+    pub(crate) fn put(&self, tx: &Arc<Tx>) {
+        self.0.write().put_weighing(tx.len, tx.hash, tx.clone());
+    }
+
+    /// Forgets those that are in a committed block: nobody will ask for them again.
+    pub(crate) fn forget<'a>(&self, hashes: impl IntoIterator<Item = &'a [u8; 32]>) {
+        let mut held = self.0.write();
+        hashes.into_iter().for_each(|hash| held.forget(hash));
+    }
+}
 
 /// One signature of a transaction: the SHA-256 of its bytes, which hold what was signed and the signature, and which of its signatures.
 type Name = ([u8; 32], usize);
@@ -21,6 +52,8 @@ pub(crate) struct Signer<'a> {
 pub(crate) struct Signatures {
     capacity: usize,
     good: RwLock<Good>,
+    /// Public keys as curve points: to find the point of a compressed key is an eighth of a verification.
+    keys: RwLock<Recent<[u8; 33], PublicKey>>,
 }
 
 struct Good {
@@ -45,7 +78,18 @@ impl Signatures {
                 chain_id: String::new(),
                 signers: Recent::new(capacity),
             }),
+            keys: RwLock::new(Recent::new(capacity / 4)),
         }
+    }
+
+    /// The point of a compressed key, if it is one.
+    pub(crate) fn key(&self, compressed: &[u8; 33]) -> Option<PublicKey> {
+        let known = self.keys.read().get(compressed).copied();
+        known.or_else(|| {
+            let key = PublicKey::from_byte_array_compressed(*compressed).ok()?;
+            self.keys.write().put(*compressed, key);
+            Some(key)
+        })
     }
 
     /// Whether it remembers anything: if not, verifying ahead of time is of no use.

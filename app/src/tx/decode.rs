@@ -1,6 +1,9 @@
 //! Bytes to a transaction. Every byte must mean something known, and mean it in one way only.
 
-use std::{collections::BTreeMap, sync::LazyLock};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, LazyLock},
+};
 
 use prost::{Message, Name};
 use sha2::{Digest, Sha256};
@@ -14,6 +17,8 @@ use tenure_sdk::{
 };
 use tenure_types::{sdk, Address};
 use tenure_x_auth::PUB_KEY_TYPE_URL;
+
+use super::Transactions;
 
 /// How messages are decoded, by type URL.
 pub(crate) type Routes = BTreeMap<String, MsgRoute>;
@@ -76,14 +81,23 @@ fn signers(messages: &[(String, Box<dyn ErasedMsg>)], fee: &Fee) -> Result<Vec<A
     Ok(signers)
 }
 
-/// Decodes a transaction of at most `max_len` bytes. Errors: too long (21); not a canonical TxRaw, or unknown fields anywhere (2); a message
-/// that the chain does not know (6); an extension option (31); a public key of another kind (8).
-pub(crate) fn decode(routes: &Routes, max_len: u64, bytes: &[u8]) -> Result<Tx> {
+/// Decodes a transaction of at most `max_len` bytes, unless it is among those that are `known`. Errors: too long (21); not a canonical TxRaw, or
+/// unknown fields anywhere (2); a message that the chain does not know (6); an extension option (31); a public key of another kind (8).
+pub(crate) fn decode(routes: &Routes, known: &Transactions, max_len: u64, bytes: &[u8]) -> Result<Arc<Tx>> {
     let len = bytes.len();
     if u64::try_from(len).map_or(true, |len| len > max_len) {
         let message = format!("transaction has {len} bytes, the limit is {max_len}: tx too large");
         return Err(Error::sdk(sdk::TX_TOO_LARGE, message));
     }
+    let hash: [u8; 32] = Sha256::digest(bytes).into();
+    match known.get(&hash) {
+        Some(tx) => Ok(tx),
+        None => parse(routes, bytes, hash).map(Arc::new),
+    }
+}
+
+/// Parses a transaction with this SHA-256.
+fn parse(routes: &Routes, bytes: &[u8], hash: [u8; 32]) -> Result<Tx> {
     let raw: TxRaw = part("TxRaw", bytes)?;
     // Two encodings of one transaction would have two hashes.
     if raw.encode_to_vec() != bytes {
@@ -148,8 +162,8 @@ pub(crate) fn decode(routes: &Routes, max_len: u64, bytes: &[u8]) -> Result<Tx> 
         body,
         auth_info,
         messages,
-        len,
-        hash: Sha256::digest(bytes).into(),
+        len: bytes.len(),
+        hash,
     })
 }
 

@@ -12,7 +12,7 @@ mod run;
 mod sign;
 
 pub(crate) use ante::Rules;
-pub(crate) use cache::Signatures;
+pub(crate) use cache::{Signatures, Transactions};
 pub(crate) use decode::{decode, Routes, Tx};
 pub use free::MAX_FREE_GAS;
 pub(crate) use result::abci_event;

@@ -1,5 +1,7 @@
 //! Runs transactions: in a block, for the mempool, to estimate.
 
+use std::sync::Arc;
+
 use rayon::prelude::*;
 use tendermint_proto::v0_38::abci::ExecTxResult;
 use tenure_proto::cosmos::tx::v1beta1::SimulateResponse;
@@ -118,13 +120,13 @@ pub(crate) fn simulate(ctx: &mut Ctx, tx: &Tx, rules: &Rules, signatures: &Signa
 
 /// Verifies in parallel the signatures of transactions that are about to be executed, so that execution finds them in the cache. What cannot
 /// be judged yet, because the account is made in the same block, is left to execution.
-pub(crate) fn verify_ahead(state: &State, block: &Block, txs: &[Result<Tx>], signatures: &Signatures) {
+pub(crate) fn verify_ahead(state: &State, block: &Block, txs: &[Result<Arc<Tx>>], signatures: &Signatures) {
     if !signatures.remembers() {
         return;
     }
     let ctx = || Ctx::new(state.clone(), block.clone(), Mode::Query);
-    let met = |tx: &&Tx| signatures.met(tx.hash, tx.raw.signatures.len());
-    let new: Vec<&Tx> = txs.iter().flatten().filter(|tx| !met(tx)).collect();
+    let met = |tx: &&Arc<Tx>| signatures.met(tx.hash, tx.raw.signatures.len());
+    let new: Vec<&Arc<Tx>> = txs.iter().flatten().filter(|tx| !met(tx)).collect();
     new.par_iter()
         .with_min_len(8)
         .for_each_init(ctx, |ctx, tx| verify_one(ctx, tx, signatures));
@@ -196,7 +198,7 @@ fn plain_event(event: Event) -> plain::Event {
     let attribute = |(key, value): (&str, String)| plain::EventAttribute {
         key: key.to_owned(),
         value,
-        index: true,
+        index: result::is_indexed(key),
     };
     plain::Event {
         r#type: event.kind.to_owned(),

@@ -53,7 +53,8 @@ pub(crate) fn check(
     signatures.check((tx.hash, i), signer, || {
         let digest = digest(tx, info, signer.chain_id, signer.account_number)?;
         let signature = tx.raw.signatures.get(i).map_or(&[][..], Vec::as_slice);
-        Ok(verify(digest, &signer.compressed, signature))
+        let key = signatures.key(&signer.compressed);
+        Ok(key.is_some_and(|key| verify_by(digest, &key, signature)))
     })
 }
 
@@ -99,17 +100,18 @@ fn amino_sign_bytes(tx: &Tx, info: &SignerInfo, chain_id: &str, account_number: 
 
 /// Whether `signature` (r and s, 64 bytes, s in the lower half of the order) is `compressed`'s (33 bytes) over a SHA-256 digest.
 pub fn verify(digest: [u8; 32], compressed: &[u8; 33], signature: &[u8]) -> bool {
+    let key = PublicKey::from_byte_array_compressed(*compressed);
+    key.is_ok_and(|key| verify_by(digest, &key, signature))
+}
+
+/// As [`verify`], with a key that was parsed before.
+fn verify_by(digest: [u8; 32], key: &PublicKey, signature: &[u8]) -> bool {
     static CONTEXT: LazyLock<Secp256k1<VerifyOnly>> = LazyLock::new(Secp256k1::verification_only);
     // libsecp256k1 refuses an s in the upper half: a signature could otherwise be turned into another one by whoever relays it.
-    match (
-        PublicKey::from_byte_array_compressed(*compressed),
-        Signature::from_compact(signature),
-    ) {
-        (Ok(key), Ok(signature)) => CONTEXT
-            .verify_ecdsa(Message::from_digest(digest), &signature, &key)
-            .is_ok(),
-        _ => false,
-    }
+    Signature::from_compact(signature).is_ok_and(|signature| {
+        let message = Message::from_digest(digest);
+        CONTEXT.verify_ecdsa(message, &signature, key).is_ok()
+    })
 }
 
 #[cfg(test)]

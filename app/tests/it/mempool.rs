@@ -75,6 +75,21 @@ fn transactions_wait_before_the_first_block_too() {
 }
 
 #[test]
+fn the_mempool_is_told_no_events() {
+    let (mut chain, world) = chain();
+    let [alice, bob] = [&world.people[0], &world.people[1]];
+    let tx = draft(&chain, alice, vec![send(alice, &bob.address, 1)]).bytes(&[alice]);
+    for kind in [CheckTxType::New, CheckTxType::Recheck] {
+        let answer = chain.check(&tx, kind);
+        assert_eq!((answer.code, answer.events.len()), (0, 0), "{kind:?}: {}", answer.log);
+        assert!(answer.gas_used > 0);
+        chain.block(1_000, &[]);
+    }
+    // In its block it tells them.
+    assert!(!chain.deliver(tx).events.is_empty());
+}
+
+#[test]
 fn warm_and_cold_caches_give_equal_results() {
     let mut world = World::new(11);
     let state = world.app_state();
@@ -83,6 +98,7 @@ fn warm_and_cold_caches_give_equal_results() {
         &state,
         AppOptions {
             signature_cache: 0,
+            transaction_cache: 0,
             record_cache: 0,
             ..options()
         },
@@ -91,6 +107,8 @@ fn warm_and_cold_caches_give_equal_results() {
         &state,
         AppOptions {
             signature_cache: 2,
+            // Room for one or two.
+            transaction_cache: 1_500,
             record_cache: 2,
             ..options()
         },

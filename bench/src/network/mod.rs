@@ -117,7 +117,7 @@ pub(crate) fn run(choices: &Choices) -> Result<Section> {
             "CometBFT {} with `timeout_commit` {} ms{} and otherwise what `tenured testnet init-files` writes, for both applications; all nodes and the generator on \
              this one machine, each node in a network namespace of its own where that is possible. Transactions of {length} bytes: signed transfers for ours, `key=value` \
              for the kvstore, made before the run; {SENDERS} senders spread over the nodes call `broadcast_tx_sync`, with at most {} transactions in flight. Committed is what the first node's \
-             `block_results` has. {} chains of each kind in turn, two runs of {} s on each, the first two seconds of a run not counted; rates are medians of the chains, \
+             application has committed. {} chains of each kind in turn, two runs of {} s on each, the first two seconds of a run not counted; rates are medians of the chains, \
              latencies of all transactions.\n\n\
              The kvstore verifies no signature, keeps its state in memory inside CometBFT's process and syncs nothing: it is what CometBFT itself can do here. Ours \
              verifies every transaction on every node, speaks over a socket and syncs every commit.",
@@ -174,6 +174,9 @@ fn trial(
     let before = nodes.used()?;
     let flood = load::run(&rpcs, offered, None, time)?;
     let after = nodes.used()?;
+    let first = rpcs.first().context("no nodes")?;
+    load::all_succeeded(first, &steady)?;
+    load::all_succeeded(first, &flood)?;
     let each = |before: f64, after: f64| (after - before) * 1e6 / flood.sent as f64;
     let started = each(before.cpu_seconds, after.cpu_seconds);
     let (application_us, cometbft_us) = match app {

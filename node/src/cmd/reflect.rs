@@ -273,7 +273,7 @@ fn parse(field: &FieldDescriptor, text: &str) -> Result<Value> {
         // In order of denom, as the chain asks.
         Kind::Message(kind) if kind.full_name() == COIN => {
             let coins: Coins = crate::genesis::parse_coins(text)?;
-            Ok(Value::List(coins.iter().map(|c| coin(&kind, &c)).collect()))
+            Ok(Value::List(coins.iter().map(|c| coin(&kind, c)).collect()))
         }
         Kind::Message(_) => Ok(Value::List(vec![scalar(&field.kind(), text)?])),
         kind => Ok(Value::List(

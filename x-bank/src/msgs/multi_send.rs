@@ -33,7 +33,7 @@ impl Handler for MultiSend {
         for (i, output) in msg.outputs.iter().enumerate() {
             address_of(&format!("outputs[{i}].address"), &output.address)?;
             for coin in coins_of(&format!("outputs[{i}].coins"), &output.coins)?.iter() {
-                outputs.add(&coin)?;
+                outputs.add(coin)?;
             }
         }
         if inputs != outputs {

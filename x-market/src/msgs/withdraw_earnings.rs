@@ -50,7 +50,7 @@ impl Handler for WithdrawEarnings {
         let paid = paid
             .iter()
             .map(|c| ProtoCoin {
-                denom: c.denom,
+                denom: c.denom.clone(),
                 amount: c.amount.to_string(),
             })
             .collect();

@@ -90,6 +90,18 @@ struct SyncInfo {
     catching_up: bool,
 }
 
+/// The answer of `abci_info`. CometBFT leaves out what is 0.
+#[derive(Deserialize)]
+pub(super) struct AppInfo {
+    pub(super) response: AppState,
+}
+
+#[derive(Deserialize)]
+pub(super) struct AppState {
+    #[serde(default, deserialize_with = "int")]
+    pub(super) last_block_height: i64,
+}
+
 /// The answer of `num_unconfirmed_txs`; `n_txs` is how many it lists, none.
 #[derive(Deserialize)]
 pub(super) struct Unconfirmed {

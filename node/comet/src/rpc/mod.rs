@@ -188,6 +188,12 @@ impl Rpc {
             })
     }
 
+    /// The height that the application has committed; 0 before the first. CometBFT shows a block itself a moment earlier.
+    pub fn app_height(&self) -> Result<i64, RpcError> {
+        let info = self.call::<json::AppInfo>("abci_info", json!({}))?;
+        Ok(info.response.last_block_height)
+    }
+
     /// How many peers are connected.
     pub fn peers(&self) -> Result<u64, RpcError> {
         Ok(self.call::<json::NetInfo>("net_info", json!({}))?.n_peers)

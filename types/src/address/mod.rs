@@ -1,5 +1,7 @@
 //! Account addresses: 20 bytes, written in bech32.
 
+mod text;
+
 use std::{fmt, str::FromStr};
 
 use bech32::{Bech32, Hrp};
@@ -81,8 +83,8 @@ impl Address {
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const PREFIX: Hrp = Hrp::parse_unchecked(ACCOUNT_PREFIX);
-        bech32::encode_lower_to_fmt::<Bech32, _>(f, PREFIX, &self.0).map_err(|_| fmt::Error)
+        let text = text::encode(&self.0);
+        f.write_str(std::str::from_utf8(&text).map_err(|_| fmt::Error)?)
     }
 }
 
@@ -96,6 +98,9 @@ impl FromStr for Address {
     type Err = AddressError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if let Some(bytes) = text::decode(text) {
+            return Ok(Self(bytes));
+        }
         // Bech32m has another checksum constant: CheckedHrpstring::<Bech32> refuses it, as other Cosmos software does.
         let parsed = bech32::primitives::decode::CheckedHrpstring::new::<Bech32>(text)
             .map_err(|e| AddressError::Encoding(text.to_owned(), e.to_string()))?;

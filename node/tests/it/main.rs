@@ -18,6 +18,7 @@ mod operator;
 mod services;
 mod shapes;
 mod state_sync;
+mod state_sync_servers;
 mod steps;
 mod stream;
 mod support;

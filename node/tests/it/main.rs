@@ -17,6 +17,7 @@ mod offline;
 mod operator;
 mod services;
 mod shapes;
+mod snapshot_disk_full;
 mod state_sync;
 mod state_sync_servers;
 mod steps;

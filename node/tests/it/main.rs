@@ -3,6 +3,7 @@
 
 mod archive;
 mod clients;
+mod comet_engine;
 mod commands;
 mod crash;
 mod engine;

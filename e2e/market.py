@@ -101,6 +101,7 @@ def exhaustion(s):
     check("pauses of lease 1", len(paused), 1)
     check("money ran out of lease 1", paused[0][0] - int(found["lease"]["ready_ms"]), 5_000 * MS_PER_HOUR // RATE)
     check_that("it was paid for all of its run", 7_000 <= paid_ms <= 12_000, paid_ms)
+    check("attested milliseconds as told", s.told(topped), paid_ms)
     check("SHA-256 of predictions.csv", digest(s.home / "topped-out" / "predictions.csv"), RIGHT_OUTPUT)
     s.result(left, code=EXIT_WORKLOAD)
     found, paid_ms = s.settled(2, reason="EXHAUSTED")
@@ -230,6 +231,8 @@ def standstill(s):
     paused, _, _ = s.holes(found["lease"], s.blocks())
     check("pauses", len(paused), 1)
     s.paid_whole(found["lease"], paid_ms, paused_ms=paused[0][1] - paused[0][0])
+    check("attested milliseconds as told", s.told(run), paid_ms)
+    check_that("the tenant is told what was paused", "paused and not paid" in run.text(), run.text()[-400:])
     check_that("the pause is as long as it was", 5_000 <= paused[0][1] - paused[0][0] <= 8_000, paused)
     check("SHA-256 of predictions.csv", digest(s.home / "out" / "predictions.csv"), RIGHT_OUTPUT)
 

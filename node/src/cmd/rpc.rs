@@ -22,6 +22,8 @@ pub(super) fn address(text: &str) -> Result<SocketAddr> {
 /// The result of a method. Error: nobody answers, or the answer is an error.
 pub(super) fn call(address: SocketAddr, method: &'static str, params: &Value) -> Result<Value> {
     match Rpc::new(address).ask(method, params.clone()) {
+        // Its own words name CometBFT, which this node may not be.
+        Err(RpcError::Unreachable { address, reason }) => bail!("no answer from {address}: {reason}"),
         Err(RpcError::Refused { text, .. }) => bail!("the node refuses {method}: {text}"),
         answer => Ok(answer?),
     }

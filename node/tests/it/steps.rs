@@ -128,6 +128,31 @@ async fn a_transaction_is_generated_signed_and_sent_on_three_machines(live: &Liv
     let (ok, _, err) = machines.online(&["tx", "broadcast", &unsigned])?;
     ensure!(!ok && err.contains("no signature") && err.contains("tx sign"), "{err}");
 
+    // Where no node is, what it may cost is told.
+    let nowhere = |more: &[&str]| {
+        let (from, to) = (owner.address.to_string(), to.to_string());
+        let generate = ["tx", "bank", "send", &to, "2ten", "--from", &from];
+        finish(
+            tenured(&owner.home)
+                .args(generate)
+                .args(["--generate-only", "--offline"])
+                .args(more),
+        )
+    };
+    let (ok, _, err) = nowhere(&[])?;
+    ensure!(
+        !ok && err.contains("--gas") && err.contains("--fees") && !err.contains("--sequence,"),
+        "{err}"
+    );
+    let (ok, out, err) = nowhere(&["--gas", "70000", "--fees", "70uten"])?;
+    ensure!(ok, "{err}");
+    let told: Value = serde_json::from_str(&out)?;
+    assert_eq!(
+        (&told["body"], &told["auth_info"]["signer_infos"]),
+        (&generated["body"], &json!([]))
+    );
+    assert_eq!(told["auth_info"]["fee"]["gas_limit"], "70000");
+
     let missing = [
         "tx",
         "sign",
@@ -143,6 +168,12 @@ async fn a_transaction_is_generated_signed_and_sent_on_three_machines(live: &Liv
     for flag in ["--account-number", "--sequence", "--chain-id"] {
         ensure!(err.contains(flag), "{flag}: {err}");
     }
+    let stranger = machines.owner("stranger").await?;
+    let (ok, _, err) = stranger.sign(&unsigned, 0, &[])?;
+    ensure!(
+        !ok && err.contains(&owner.address.to_string()) && err.contains(&stranger.address.to_string()),
+        "{err}"
+    );
     let (ok, out, err) = owner.sign(&unsigned, 0, &["--output-document", &signed])?;
     ensure!(ok && out.is_empty(), "{out}{err}");
     let document: Value = serde_json::from_slice(&fs::read(&signed)?)?;

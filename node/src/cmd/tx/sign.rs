@@ -4,7 +4,7 @@
 //! signed yet is empty. `SIGN_MODE_DIRECT` covers every place: only the last signer can use it. `SIGN_MODE_LEGACY_AMINO_JSON` covers the messages, the
 //! fee and the signer's own sequence, so all can.
 
-use anyhow::{bail, ensure, Context, Result};
+use anyhow::{ensure, Context, Result};
 use prost::Message as _;
 use tenure_client::keys::Key;
 use tenure_client::tx::Draft;
@@ -49,17 +49,22 @@ pub(super) fn signers(tx: &Tx) -> Result<Vec<Address>> {
     Ok(signers)
 }
 
+/// The signer's place. Error: nobody asks for that signature.
+pub(super) fn place(signers: &[Address], signer: &Address) -> Result<usize> {
+    signers.iter().position(|other| other == signer).with_context(|| {
+        format!(
+            "this transaction is signed by {}, and the key is {signer}'s; name another with --from",
+            names(signers)
+        )
+    })
+}
+
 /// Adds the key's signature. Without a `mode` it is direct where one signs, amino JSON where several do. Errors: the key is of nobody who must sign;
 /// it has signed already and is not to `overwrite` that; a direct signature would not cover what another one adds; amino JSON cannot say it.
 pub(super) fn add(mut tx: Tx, key: &Key, mode: Option<Mode>, signing: &Signing, overwrite: bool) -> Result<Tx> {
     let signers = signers(&tx)?;
     let own = key.address();
-    let Some(place) = signers.iter().position(|signer| *signer == own) else {
-        bail!(
-            "this transaction is signed by {}, and the key is {own}'s; name another with --from",
-            names(&signers)
-        );
-    };
+    let place = place(&signers, &own)?;
     let mode = mode.unwrap_or(match signers.len() {
         1 => Mode::Direct,
         _ => Mode::AminoJson,

@@ -110,10 +110,12 @@ fn sign_file(home: &Home, config: &ClientConfig, send: &SendArgs, file: &str, va
     let from = send.from.as_deref().context("which key signs? --from <key>")?;
     let keys = keyring(home, config, send);
     let tx = file::read(file)?;
+    let signer = keys.address(from)?;
+    // Before a node is asked for an account that does not matter.
+    sign::place(&sign::signers(&tx)?, &signer)?;
     let signing = if send.offline {
         Signing::of(send, config)?
     } else {
-        let signer = keys.address(from)?;
         Chain::of(node(home, config, send.node.as_deref())?, send, config)?.signing(send, &signer)?
     };
     let mode = values.get_one::<sign::Mode>(SIGN_MODE).copied();

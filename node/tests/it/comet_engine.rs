@@ -55,7 +55,7 @@ impl Application for Slow {
 }
 
 fn time(block: &Block) -> Result<tendermint::Time> {
-    let time = block.header.as_ref().and_then(|header| header.time.clone());
+    let time = block.header.as_ref().and_then(|header| header.time);
     Ok(time.context("time")?.try_into()?)
 }
 
@@ -127,7 +127,7 @@ async fn a_block_is_shown_when_it_is_committed_and_not_when_cometbft_has_it() ->
     let next = RequestFinalizeBlock {
         height: COMMITTED + 1,
         hash: id.hash.clone().into(),
-        time: block.header.as_ref().and_then(|header| header.time.clone()),
+        time: block.header.as_ref().and_then(|header| header.time),
         ..Default::default()
     };
     let mut client = Client::connect(&Address::Unix(dir.path().join("app.sock")))?;

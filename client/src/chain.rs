@@ -301,6 +301,12 @@ impl Client {
             provider::QueryProvidersRequest { pagination })
     }
 
+    /// A provider's missed time, in order of time.
+    pub async fn gaps(&self, owner: &str) -> Result<Vec<provider::Gap>> {
+        pages!(self, provider::query_client::QueryClient<Channel>, gaps, gaps, pagination =>
+            provider::QueryGapsRequest { owner: owner.to_owned(), pagination })
+    }
+
     /// The rules for providers.
     pub async fn provider_params(&self) -> Result<provider::Params> {
         let request = provider::QueryParamsRequest {};

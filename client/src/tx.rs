@@ -25,7 +25,7 @@ use crate::{keys::Key, Error, Result};
 /// One signer of a transaction, without its key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Signer {
-    /// Compressed public key, 33 bytes.
+    /// Compressed public key, 33 bytes; empty where only a simulation is asked for and nobody here has the key.
     pub public_key: Vec<u8>,
     /// Its account's next sequence.
     pub sequence: u64,
@@ -137,10 +137,11 @@ pub fn simulation(messages: Vec<Any>, memo: &str, signers: &[Signer]) -> Vec<u8>
 }
 
 fn signer_info(signer: &Signer, mode: SignMode) -> SignerInfo {
+    let key = (!signer.public_key.is_empty()).then(|| PubKey {
+        key: signer.public_key.clone(),
+    });
     SignerInfo {
-        public_key: Some(any(&PubKey {
-            key: signer.public_key.clone(),
-        })),
+        public_key: key.as_ref().map(any),
         mode_info: Some(ModeInfo {
             sum: Some(mode_info::Sum::Single(mode_info::Single { mode: mode.into() })),
         }),

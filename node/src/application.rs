@@ -10,9 +10,11 @@ use tendermint::Time;
 use tendermint_proto::v0_38::abci::{RequestQuery, ResponseQuery};
 use tenure_app::snapshots::SnapshotInfo;
 use tenure_app::{genesis, App, SnapshotOptions};
+use tenure_proto::Any;
 use tenure_solo::Genesis;
 use tenure_store::{Backend, StoreOptions, View};
 use tenure_store_rocks::{RocksBackend, RocksOptions};
+use tenure_types::Address;
 
 use crate::chain::{Answer, Chain};
 use crate::config::{AppConfig, StoreConfig};
@@ -178,6 +180,14 @@ impl Chain for Application {
 /// The `app_state` of a new chain, without money.
 pub fn app_state(profile: Profile) -> Result<Value> {
     Ok(genesis::default_app_state(profile, &[])?)
+}
+
+/// Who must sign a message, in order. Error: it is not of this chain, does not decode, or names an address that is none.
+pub fn message_signers(message: &Any) -> Result<Vec<Address>> {
+    let mut routes = tenure_app::modules().iter().flat_map(|module| module.messages());
+    let route = routes.find(|route| route.type_url == message.type_url);
+    let route = route.with_context(|| format!("message {:?} is none of this chain", message.type_url))?;
+    Ok((route.decode)(&message.value)?.signers()?)
 }
 
 /// Checks the application's part of a genesis. Error: names section and field.

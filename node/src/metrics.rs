@@ -19,6 +19,7 @@
 //! grpc_request_seconds                        how long they took; a stream takes as long as it is open
 //! grpc_requests_in_flight                     being answered
 //! lease_events_total{event}                   what happened to leases: created, ready, paused, closed, …
+//! snapshot_height                             height of the newest finished snapshot, 0 if there is none; a second old at most
 //! snapshot_offers_total{result}               state sync: snapshots offered to this node
 //! snapshot_chunks_applied_total{result}       and chunks of them
 //! snapshot_chunks_served_total                chunks given to others
@@ -31,6 +32,7 @@ pub mod grpc;
 pub mod measured;
 pub mod mempool;
 pub mod server;
+pub mod snapshots;
 
 use anyhow::Result;
 use prometheus::{
@@ -93,6 +95,7 @@ pub struct Metrics {
     checks: IntCounterVec,
     rejected: IntCounterVec,
     leases: IntCounterVec,
+    snapshot_height: IntGauge,
     offers: IntCounterVec,
     chunks_applied: IntCounterVec,
     chunks_served: IntCounter,
@@ -185,6 +188,7 @@ impl Metrics {
                 &["kind", "result"],
             )?,
             leases: counters("lease_events_total", "What happened to leases", &["event"])?,
+            snapshot_height: gauge("snapshot_height", "Height of the newest finished snapshot")?,
             offers: counters("snapshot_offers_total", "Snapshots offered to this node", &["result"])?,
             chunks_applied: counters(
                 "snapshot_chunks_applied_total",

@@ -189,6 +189,10 @@ impl Announcement {
         self.0.lock().1.clone()
     }
 
+    fn home(&self) -> Home {
+        self.0.lock().0.clone()
+    }
+
     /// Writes the file, and keeps it true from now on.
     fn publish(&self) -> Result<()> {
         let mut inner = self.0.lock();
@@ -268,8 +272,9 @@ fn serve(
         let mut ended = services.engine.ended();
         let looked_at = services.metrics.clone().filter(|_| config.telemetry.enabled);
         if let Some(metrics) = looked_at {
-            // Ends with the runtime.
-            tokio::spawn(metrics::mempool::watch(metrics, services.engine.clone()));
+            // Both end with the runtime.
+            tokio::spawn(metrics::mempool::watch(metrics.clone(), services.engine.clone()));
+            tokio::spawn(metrics::snapshots::watch(metrics, run.home().snapshots()));
         }
         let mut server = std::pin::pin!(grpc::serve(listener, &config.grpc, services, stopping));
         let announced = async {

@@ -10,7 +10,7 @@ use std::{
 };
 
 use base64::{engine::general_purpose::STANDARD, Engine};
-use bytes::{Buf, BufMut, Bytes};
+use bytes::Bytes;
 use prost::Message;
 use serde_json::json;
 use tenure_client::rpc::{HttpNode, Node};
@@ -18,10 +18,10 @@ use tenure_proto::cosmos::{
     base::abci::v1beta1::TxResponse,
     tx::v1beta1::{BroadcastTxRequest, BroadcastTxResponse, GetTxRequest, GetTxResponse},
 };
+use tenure_rest::BytesCodec;
 use tenure_solo::SoloClient;
 use tonic::{
     body::Body,
-    codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
     codegen::Service,
     server::{Grpc, NamedService, UnaryService},
     Request, Response, Status,
@@ -201,42 +201,5 @@ impl UnaryService<Bytes> for Call {
             let answer = face.answer(&path, &request.into_inner()).await?;
             Ok(Response::new(answer.into()))
         })
-    }
-}
-
-/// Messages as the bytes they are.
-struct BytesCodec;
-
-impl Codec for BytesCodec {
-    type Encode = Bytes;
-    type Decode = Bytes;
-    type Encoder = Self;
-    type Decoder = Self;
-
-    fn encoder(&mut self) -> Self {
-        Self
-    }
-
-    fn decoder(&mut self) -> Self {
-        Self
-    }
-}
-
-impl Encoder for BytesCodec {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn encode(&mut self, item: Bytes, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        buffer.put(item);
-        Ok(())
-    }
-}
-
-impl Decoder for BytesCodec {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
-        Ok(Some(buffer.copy_to_bytes(buffer.remaining())))
     }
 }

@@ -39,9 +39,9 @@ impl Kind for Queries {
     const SERVICE: &'static str = "Query";
     const SIGNED: bool = false;
 
-    fn beside() -> Command {
+    fn beside() -> Vec<Command> {
         let hash = Arg::new(HASH).required(true).value_name("HASH").help("64 hex digits");
-        Command::new("tx").about("A transaction in a block").arg(hash)
+        vec![Command::new("tx").about("A transaction in a block").arg(hash)]
     }
 }
 
@@ -64,7 +64,7 @@ pub(super) fn node(home: &Home, config: &ClientConfig, given: Option<&str>) -> R
 
 pub(super) fn run(home: &Home, _env: &Env, config: &ClientConfig, args: QueryArgs) -> Result<()> {
     let address = node(home, config, args.ask.node.as_deref())?;
-    let answer = if let Some(values) = args.command.beside() {
+    let answer = if let Some((_, values)) = args.command.beside() {
         let hash = values.get_one::<String>(HASH).context("which transaction?")?;
         transaction(address, hash)?
     } else {

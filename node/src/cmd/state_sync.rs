@@ -1,5 +1,7 @@
 //! `tenured comet state-sync`: lets a new node begin with another's snapshot.
 
+use std::net::SocketAddr;
+
 use anyhow::{bail, ensure, Context, Result};
 use clap::Args;
 use tenure_comet::rpc::Rpc;
@@ -10,7 +12,7 @@ use crate::config::{CometConfig, Env};
 use crate::home::Home;
 use crate::settings_file;
 
-/// How far below the latest block the trusted one is unless it is named: snapshots are usually younger, and the light client begins there.
+/// How far below the latest block that all have the trusted one is unless it is named: snapshots are usually younger, and the light client begins there.
 const BEHIND: i64 = 2_000;
 
 #[derive(Args)]
@@ -23,10 +25,10 @@ Examples:
   tenured comet state-sync --rpc-servers rpc.example.com:26657,rpc.example.org:26657
   tenured comet state-sync --rpc-servers 10.0.0.1:26657,10.0.0.2:26657 --trust-height 120000 --trust-hash 4C0A...")]
 pub(super) struct StateSyncArgs {
-    /// JSON-RPC of two nodes or more, with commas between them
+    /// JSON-RPC of two different nodes or more, with commas between them
     #[arg(long, value_delimiter = ',', required = true, value_name = "HOST:PORT")]
     rpc_servers: Vec<String>,
-    /// Height of a block that you trust [default: 2000 below the latest]
+    /// Height of a block that you trust [default: 2000 below the latest that all servers have]
     #[arg(long, value_name = "HEIGHT")]
     trust_height: Option<i64>,
     /// Its hash, which the servers must give too
@@ -45,50 +47,38 @@ pub(super) fn run(home: &Home, env: &Env, args: &StateSyncArgs) -> Result<()> {
         "--rpc-servers names {} server, must name at least 2: one shows what the other hides",
         args.rpc_servers.len()
     );
-    let mut trusted = args.trust_height;
-    let mut agreed = args.trust_hash.as_ref().map(|hash| hash.to_uppercase());
-    if let Some(hash) = agreed
-        .as_ref()
-        .filter(|hash| hash.len() != 64 || hex::decode(hash).is_err())
-    {
-        bail!("--trust-hash is {hash:?}, must be the block's hash, 64 hex digits");
+    let servers: Vec<Server> = args
+        .rpc_servers
+        .iter()
+        .map(|name| Server::ask(name, &chain_id))
+        .collect::<Result<_>>()?;
+    if let Some((first, second)) = twice(&servers) {
+        bail!("--rpc-servers names one server twice, as {first} and {second}: one shows what another hides");
     }
-    for server in &args.rpc_servers {
-        ensure!(
-            !server.starts_with("https://"),
-            "{server} is asked over TLS, which this command does not speak. Name another server, or set statesync.trust_height and \
-             statesync.trust_hash by `tenured config set config`"
-        );
-        let asked = Rpc::new(rpc::address(server)?);
-        let in_server = || format!("RPC server {server}");
-        let status = asked.status().with_context(in_server)?;
-        ensure!(
-            status.node.network == chain_id,
-            "{server} is a node of chain {:?}, this home is one of {chain_id:?}",
-            status.node.network
-        );
-        let first = status.earliest_height.max(1);
-        let height = *trusted.get_or_insert((status.latest_height - BEHIND).max(first));
-        let Some((id, _)) = asked.block(Some(height)).with_context(in_server)? else {
-            bail!(
-                "{server} has no block {height}, only {first} to {}. Choose one of them with --trust-height",
-                status.latest_height
-            );
-        };
-        let hash = hex::encode_upper(id.hash);
-        let known = agreed.get_or_insert_with(|| hash.clone());
+    let height = args.trust_height.unwrap_or_else(|| suggested(&servers));
+    let mut agreed = match &args.trust_hash {
+        Some(hash) if hash.len() != 64 || hex::decode(hash).is_err() => {
+            bail!("--trust-hash is {hash:?}, must be the block's hash, 64 hex digits")
+        }
+        given => given.as_ref().map(|hash| ("--trust-hash", hash.to_uppercase())),
+    };
+    for server in &servers {
+        let hash = server.hash(height)?;
+        let (by, known) = agreed.get_or_insert_with(|| (server.name, hash.clone()));
         ensure!(
             *known == hash,
-            "block {height} of {server} has hash {hash}, not {known}: do not trust these servers"
+            "block {height} has hash {known} according to {by} and {hash} according to {}: one of them is wrong or on another chain. Trust neither \
+             until a source that you believe says which; --trust-hash gives it",
+            server.name
         );
     }
-    let (Some(height), Some(hash)) = (trusted, agreed) else {
+    let Some((_, hash)) = agreed else {
         bail!("--rpc-servers is empty");
     };
-    let servers: Vec<String> = args.rpc_servers.iter().map(|server| url(server)).collect();
+    let urls: Vec<String> = servers.iter().map(|server| url(server.name)).collect();
     settings_file::edit(&home.config("config.toml"), |file| {
         file.set("statesync.enable", true)?;
-        file.set("statesync.rpc_servers", servers.join(","))?;
+        file.set("statesync.rpc_servers", urls.join(","))?;
         file.set("statesync.trust_height", height)?;
         file.set("statesync.trust_hash", hash.as_str())?;
         CometConfig::parse(&file.to_string(), env).map(drop)
@@ -96,6 +86,72 @@ pub(super) fn run(home: &Home, env: &Env, args: &StateSyncArgs) -> Result<()> {
     out(format!("trusted block: height {height}, hash {hash}"));
     out("`tenured start --engine comet` fetches a snapshot now; it needs peers (p2p.persistent_peers in config.toml).");
     Ok(())
+}
+
+/// A node that is asked.
+struct Server<'a> {
+    /// As it was typed.
+    name: &'a str,
+    address: SocketAddr,
+    rpc: Rpc,
+    /// Heights of the blocks that it has.
+    first: i64,
+    latest: i64,
+}
+
+impl<'a> Server<'a> {
+    /// Error: it cannot be asked, does not answer, or is of another chain.
+    fn ask(name: &'a str, chain_id: &str) -> Result<Self> {
+        ensure!(
+            !name.starts_with("https://"),
+            "{name} is asked over TLS, which this command does not speak. Name another server, or set statesync.trust_height and \
+             statesync.trust_hash by `tenured config set config`"
+        );
+        let address = rpc::address(name)?;
+        let rpc = Rpc::new(address);
+        let status = rpc.status().with_context(|| format!("RPC server {name}"))?;
+        ensure!(
+            status.node.network == chain_id,
+            "{name} is a node of chain {:?}, this home is one of {chain_id:?}",
+            status.node.network
+        );
+        Ok(Self {
+            name,
+            address,
+            rpc,
+            first: status.earliest_height.max(1),
+            latest: status.latest_height,
+        })
+    }
+
+    /// Hash of its block of this height, upper-case hex. Error: it has none.
+    fn hash(&self, height: i64) -> Result<String> {
+        let found = self.rpc.block(Some(height));
+        match found.with_context(|| format!("RPC server {}", self.name))? {
+            Some((id, _)) => Ok(hex::encode_upper(id.hash)),
+            None => bail!(
+                "{} has no block {height}, only {} to {}. Choose one that all servers have with --trust-height, or name another server",
+                self.name,
+                self.first,
+                self.latest
+            ),
+        }
+    }
+}
+
+/// Two names of one server.
+fn twice<'a>(servers: &[Server<'a>]) -> Option<(&'a str, &'a str)> {
+    servers.iter().enumerate().find_map(|(index, server)| {
+        let before = servers[..index].iter().find(|other| other.address == server.address)?;
+        Some((before.name, server.name))
+    })
+}
+
+/// A height that every server has, if there is one: [`BEHIND`] the slowest.
+fn suggested(servers: &[Server<'_>]) -> i64 {
+    let latest = servers.iter().map(|server| server.latest).min().unwrap_or_default();
+    let first = servers.iter().map(|server| server.first).max().unwrap_or_default();
+    (latest - BEHIND).max(first)
 }
 
 /// A server as CometBFT has it.

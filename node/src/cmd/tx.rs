@@ -6,29 +6,32 @@ use std::time::{Duration, Instant};
 use anyhow::{bail, ensure, Context, Result};
 use base64::engine::general_purpose::STANDARD as BASE64;
 use base64::Engine as _;
-use clap::{Arg, Args, Command};
+use clap::{Args, Command};
 use prost::Message as _;
-use prost_reflect::DynamicMessage;
 use serde_json::{json, Value};
-use tenure_client::tx::{adjusted_gas, fee, simulation, Draft, SignedTx, Signer};
-use tenure_proto::cosmos::auth::v1beta1::{BaseAccount, QueryAccountRequest, QueryAccountResponse};
-use tenure_proto::cosmos::tx::v1beta1::{SimulateRequest, SimulateResponse};
-use tenure_proto::tenure::chain::v1::{ParamsRequest, ParamsResponse};
+use tenure_client::tx::{fee, Draft, SignedTx, Signer};
 use tenure_proto::Any;
-use tenure_types::{Coin, BASE_DENOM};
+use tenure_types::{Address, Coin, BASE_DENOM};
 
 use super::keyring::{KeyringArgs, Keys};
 use super::keys::confirm;
-use super::query::{chain_of, json_of, node, print};
+use super::query::{json_of, node, print};
 use super::typed::{Kind, Typed};
-use super::{reflect, rpc};
+use super::{out, reflect, rpc};
+use crate::application::message_signers;
 use crate::client_config::{BroadcastMode, ClientConfig, Output};
 use crate::home::Home;
+use chain::Chain;
+use offline::{Cost, Signing};
 
+mod chain;
+mod file;
 mod offline;
+mod sign;
+mod steps;
 
-/// The value of `broadcast`.
-const FILE: &str = "file";
+/// The value of `--gas` that asks for a simulation.
+const AUTO: &str = "auto";
 /// How long a block is waited for.
 const INCLUSION: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(250);
@@ -63,11 +66,11 @@ pub(super) struct SendArgs {
     /// Sign with this sequence instead of asking
     #[arg(long, global = true, value_name = "N")]
     sequence: Option<u64>,
-    /// Print the transaction without signing or sending it
-    #[arg(long, global = true)]
+    /// Print the transaction for `tenured tx sign`, neither sign nor send it
+    #[arg(long, global = true, conflicts_with = "dry_run")]
     generate_only: bool,
-    /// Sign without a node and print the transaction for `tenured tx broadcast`; needs --account-number, --sequence, --gas and a fee
-    #[arg(long, global = true, conflicts_with_all = ["dry_run", "generate_only", "node"])]
+    /// Ask no node: sign and print the transaction for `tenured tx broadcast`; needs --account-number, --sequence, --chain-id, --gas and a fee
+    #[arg(long, global = true, conflicts_with_all = ["dry_run", "node"])]
     offline: bool,
     /// Simulate, print the gas, send nothing
     #[arg(long, global = true)]
@@ -103,8 +106,12 @@ Examples:
   tenured tx bank send validator tenure1... 5ten --keyring-backend test -y
   tenured tx bank send tenure1... 5ten --from validator --gas auto --fees 500uten -b block
   tenured tx market cancel-bid --from me --bid-id 7 --dry-run
-  tenured tx bank send cold tenure1... 5ten --offline --account-number 12 --sequence 3 --chain-id tenure-1 --gas 200000 --fees 500uten -o json > tx.json
-  tenured tx broadcast tx.json")]
+  tenured tx bank send cold tenure1... 5ten --offline --account-number 12 --sequence 3 --chain-id tenure-1 --gas 200000 --fees 500uten > tx.json
+  tenured tx broadcast tx.json
+In three steps, on three machines if need be; files are JSON whatever --output says:
+  tenured tx bank send tenure1... tenure1... 5ten --from tenure1... --generate-only > tx.json
+  tenured tx sign tx.json --from cold --offline --account-number 12 --sequence 3 --chain-id tenure-1 --output-document signed.json
+  tenured tx broadcast signed.json -b block")]
 pub(super) struct TxArgs {
     #[command(flatten)]
     send: SendArgs,
@@ -112,27 +119,22 @@ pub(super) struct TxArgs {
     command: Typed<Messages>,
 }
 
-/// Messages, and `broadcast` beside them.
+/// Messages, and what is done to transactions in files beside them.
 pub(super) struct Messages;
 
 impl Kind for Messages {
     const SERVICE: &'static str = "Msg";
     const SIGNED: bool = true;
 
-    fn beside() -> Command {
-        let file = Arg::new(FILE).value_name("FILE").required(true);
-        Command::new("broadcast")
-            .about("Sends a signed transaction that --offline has written")
-            .arg(file.help("The transaction in JSON; - is standard input"))
+    fn beside() -> Vec<Command> {
+        steps::commands()
     }
 }
 
 pub(super) fn run(home: &Home, config: &ClientConfig, args: TxArgs) -> Result<()> {
     let send = args.send;
-    if let Some(values) = args.command.beside() {
-        let file = values.get_one::<String>(FILE).context("which file?")?;
-        let signed = offline::read(file)?;
-        return broadcast(node(home, config, send.node.as_deref())?, &signed, 0, &send, config);
+    if let Some((name, values)) = args.command.beside() {
+        return steps::run(home, config, &send, name, values);
     }
     let (method, matches) = args.command.method()?;
     let mut values = reflect::values(matches);
@@ -142,79 +144,87 @@ pub(super) fn run(home: &Home, config: &ClientConfig, args: TxArgs) -> Result<()
         None if values.is_empty() => bail!("which key signs? --from <key>, or the key's name as the first value"),
         None => values.remove(0),
     };
-    let place = KeyringArgs {
-        keyring_backend: send.keyring_backend,
-        keyring_dir: send.keyring_dir.clone(),
-    };
-    let keys = Keys::open(home, config, &place);
-    let signer = keys.address(&from)?.to_string();
+    let keys = keyring(home, config, &send);
+    let signer = keys.address(&from)?;
     let descriptor = method.input();
-    let message = reflect::message(&descriptor, matches, &values, Some(&signer))?;
-    let output = send.output.unwrap_or(config.output);
+    let message = reflect::message(&descriptor, matches, &values, Some(&signer.to_string()))?;
     let any = Any {
         type_url: format!("/{}", descriptor.full_name()),
         value: message.encode_to_vec(),
     };
-    if send.generate_only {
-        return generate(&message, &any.type_url, &send, output);
-    }
-    if send.offline {
-        let given = offline::Given::of(&send, config)?;
-        let key = keys.load(&from)?;
-        let signer = Signer::new(&key, given.sequence);
-        let draft = Draft::new(
-            vec![any],
+    let draft = |signers: &[Signer], cost: &Cost| {
+        Draft::new(
+            vec![any.clone()],
             &send.note,
             send.timeout_height,
-            &[signer],
-            given.gas,
-            given.fee,
-        );
-        let signature = draft.sign(&key, &given.chain_id, given.account_number);
-        print(&offline::document(&draft.assemble(vec![signature]))?, output);
+            signers,
+            cost.gas,
+            cost.fee,
+        )
+    };
+    let signers = message_signers(&any)?;
+    ensure!(
+        send.generate_only || send.dry_run || signers == [signer],
+        "{} must be signed by {}: write it with --generate-only, then each signs the file with `tenured tx sign`",
+        descriptor.name(),
+        names(&signers)
+    );
+    if send.generate_only {
+        let cost = match Cost::of(&send) {
+            // Told everything, it asks nobody.
+            Ok(cost) => cost,
+            Err(missing) if send.offline => return Err(missing),
+            Err(_) => {
+                let chain = Chain::of(node(home, config, send.node.as_deref())?, &send, config)?;
+                chain.cost(&send, &any, &signers, &chain.signing(&send, &signer)?)?
+            }
+        };
+        out(file::document(&draft(&[], &cost).assemble(Vec::new()).bytes)?);
+        return Ok(());
+    }
+    let sign = |cost: &Cost, signing: &Signing| -> Result<SignedTx> {
+        let key = keys.load(&from)?;
+        let draft = draft(&[Signer::new(&key, signing.sequence)], cost);
+        let signature = draft.sign(&key, &signing.chain_id, signing.account_number);
+        Ok(draft.assemble(vec![signature]))
+    };
+    if send.offline {
+        let (signing, cost) = offline::given(&send, config)?;
+        out(file::document(&sign(&cost, &signing)?.bytes)?);
         return Ok(());
     }
     let address = node(home, config, send.node.as_deref())?;
-    let chain = Chain::ask(address, &send, config, &signer)?;
-    let key = keys.load(&from)?;
-    let signed_by = Signer::new(&key, chain.sequence);
-    let used = match send.gas.as_str() {
-        "auto" => None,
-        text => Some(
-            text.parse::<u64>()
-                .with_context(|| format!("--gas is {text:?}, must be auto or a number"))?,
-        ),
-    };
-    let gas = match used {
-        Some(gas) if !send.dry_run => gas,
-        _ => {
-            let bytes = simulation(vec![any.clone()], &send.note, std::slice::from_ref(&signed_by));
-            let request = SimulateRequest {
-                tx_bytes: bytes,
-                ..Default::default()
-            };
-            let answer: SimulateResponse = chain.query("/cosmos.tx.v1beta1.Service/Simulate", &request)?;
-            let used = answer.gas_info.unwrap_or_default().gas_used;
-            adjusted_gas(used, percent(send.gas_adjustment)?)?
-        }
-    };
+    let chain = Chain::of(address, &send, config)?;
+    let signing = chain.signing(&send, &signer)?;
     if send.dry_run {
-        eprintln!("gas estimate: {gas}");
+        eprintln!("gas estimate: {}", chain.gas(&send, &any, &signers, &signing)?);
         return Ok(());
     }
-    let paid = payment_at(&send, chain.price_micro, gas)?;
+    let cost = chain.cost(&send, &any, &signers, &signing)?;
     confirm(
         send.yes,
         &format!(
-            "{}\nSign as {signer} for chain {}, fee {paid}{BASE_DENOM}, and send? [y/N] ",
+            "{}\nSign as {signer} for chain {}, fee {}{BASE_DENOM}, and send? [y/N] ",
             json_of(&message)?,
-            chain.id
+            chain.id,
+            cost.fee
         ),
     )?;
-    let draft = Draft::new(vec![any], &send.note, send.timeout_height, &[signed_by], gas, paid);
-    let signature = draft.sign(&key, &chain.id, chain.account_number);
-    let signed = draft.assemble(vec![signature]);
-    broadcast(address, &signed, gas, &send, config)
+    broadcast(address, &sign(&cost, &signing)?, cost.gas, &send, config)
+}
+
+fn keyring(home: &Home, config: &ClientConfig, send: &SendArgs) -> Keys {
+    let place = KeyringArgs {
+        keyring_backend: send.keyring_backend,
+        keyring_dir: send.keyring_dir.clone(),
+    };
+    Keys::open(home, config, &place)
+}
+
+/// Addresses for people.
+fn names(addresses: &[Address]) -> String {
+    let names: Vec<String> = addresses.iter().map(Address::to_string).collect();
+    names.join(" and ")
 }
 
 /// Sends a signed transaction and prints what became of it. Error: the chain refused it, here or in the block.
@@ -242,52 +252,6 @@ fn broadcast(address: SocketAddr, signed: &SignedTx, gas: u64, send: &SendArgs, 
     Ok(())
 }
 
-/// What the chain says about the account and itself.
-struct Chain {
-    address: SocketAddr,
-    id: String,
-    account_number: u64,
-    sequence: u64,
-    price_micro: u64,
-}
-
-impl Chain {
-    fn ask(address: SocketAddr, send: &SendArgs, config: &ClientConfig, signer: &str) -> Result<Self> {
-        let found = chain_of(address, send.chain_id.as_deref(), config)?;
-        let mut chain = Self {
-            address,
-            id: found,
-            account_number: 0,
-            sequence: 0,
-            price_micro: 0,
-        };
-        let params: ParamsResponse = chain.query("/tenure.chain.v1.Query/Params", &ParamsRequest {})?;
-        chain.price_micro = params.params.unwrap_or_default().min_gas_price_micro;
-        (chain.account_number, chain.sequence) = match (send.account_number, send.sequence) {
-            (Some(number), Some(sequence)) => (number, sequence),
-            (number, sequence) => {
-                let request = QueryAccountRequest {
-                    address: signer.to_owned(),
-                };
-                let answer: QueryAccountResponse = chain
-                    .query("/cosmos.auth.v1beta1.Query/Account", &request)
-                    .with_context(|| format!("account {signer}: it must have received something before it can send"))?;
-                let account = BaseAccount::decode(answer.account.unwrap_or_default().value.as_slice())?;
-                (
-                    number.unwrap_or(account.account_number),
-                    sequence.unwrap_or(account.sequence),
-                )
-            }
-        };
-        Ok(chain)
-    }
-
-    fn query<Q: prost::Message, A: prost::Message + Default>(&self, path: &str, request: &Q) -> Result<A> {
-        let (bytes, _) = rpc::query(self.address, path, &request.encode_to_vec(), 0)?;
-        Ok(A::decode(bytes.as_slice())?)
-    }
-}
-
 /// Hundredths.
 fn percent(factor: f64) -> Result<u64> {
     ensure!(
@@ -298,8 +262,13 @@ fn percent(factor: f64) -> Result<u64> {
     Ok((factor * 100.0).ceil() as u64)
 }
 
-/// The fee in base units; `least` is the price where none is given, in millionths.
-fn payment_at(send: &SendArgs, least: u64, gas: u64) -> Result<u128> {
+fn gas_limit(text: &str) -> Result<u64> {
+    text.parse()
+        .with_context(|| format!("--gas is {text:?}, must be {AUTO} or a number"))
+}
+
+/// The fee in base units; `least` says the price where none is given, in millionths.
+fn payment(send: &SendArgs, gas: u64, least: impl FnOnce() -> Result<u64>) -> Result<u128> {
     if let Some(fees) = &send.fees {
         ensure!(
             fees.denom == BASE_DENOM,
@@ -309,7 +278,7 @@ fn payment_at(send: &SendArgs, least: u64, gas: u64) -> Result<u128> {
     }
     let price = match &send.gas_prices {
         Some(text) => price_micro(text)?,
-        None => least,
+        None => least()?,
     };
     Ok(fee(gas, price))
 }
@@ -323,30 +292,6 @@ fn price_micro(text: &str) -> Result<u64> {
     let digits = whole.bytes().chain(fraction.bytes()).all(|b| b.is_ascii_digit());
     ensure!(digits && !whole.is_empty() && fraction.len() <= 6, bad());
     format!("{whole}{fraction:0<6}").parse().with_context(bad)
-}
-
-/// An unsigned transaction as simd prints it.
-fn generate(message: &DynamicMessage, type_url: &str, send: &SendArgs, output: Output) -> Result<()> {
-    let mut body = json_of(message)?;
-    if let Some(map) = body.as_object_mut() {
-        map.shift_insert(0, "@type".to_owned(), type_url.into());
-    }
-    let gas = if send.gas == "auto" { "0" } else { send.gas.as_str() };
-    let fees: Vec<Value> = send
-        .fees
-        .iter()
-        .map(|c| json!({ "denom": c.denom.to_string(), "amount": c.amount.to_string() }))
-        .collect();
-    let document = json!({
-        "body": {
-            "messages": [body], "memo": send.note, "timeout_height": send.timeout_height.to_string(),
-            "extension_options": [], "non_critical_extension_options": [],
-        },
-        "auth_info": { "signer_infos": [], "fee": { "amount": fees, "gas_limit": gas, "payer": "", "granter": "" }, "tip": null },
-        "signatures": [],
-    });
-    print(&document, output);
-    Ok(())
 }
 
 /// Waits for the transaction's block.

@@ -1,4 +1,4 @@
-//! What `tenured query` and `tenured tx` have in common: a subcommand for each method of the chain's services, and one more beside them.
+//! What `tenured query` and `tenured tx` have in common: a subcommand for each method of the chain's services, and a few beside them.
 
 use std::marker::PhantomData;
 
@@ -16,8 +16,8 @@ pub(super) trait Kind {
     /// Whether a signer's key is typed before the values.
     const SIGNED: bool;
 
-    /// The command that is no module's.
-    fn beside() -> Command;
+    /// The commands that are no module's.
+    fn beside() -> Vec<Command>;
 }
 
 /// What was typed.
@@ -27,10 +27,14 @@ pub(super) struct Typed<K> {
     kind: PhantomData<K>,
 }
 
+fn is_beside<K: Kind>(name: &str) -> bool {
+    K::beside().iter().any(|command| command.get_name() == name)
+}
+
 impl<K: Kind> Typed<K> {
-    /// The values of the command that is no module's, if it was typed.
-    pub(super) fn beside(&self) -> Option<&ArgMatches> {
-        (self.module == K::beside().get_name()).then_some(&self.matches)
+    /// Name and values of a command that is no module's, if one was typed.
+    pub(super) fn beside(&self) -> Option<(&str, &ArgMatches)> {
+        is_beside::<K>(&self.module).then_some((self.module.as_str(), &self.matches))
     }
 
     /// The method with its values. Error: none was typed.
@@ -54,7 +58,7 @@ impl<K: Kind> Subcommand for Typed<K> {
             .collect();
         command
             .subcommands(all)
-            .subcommand(K::beside())
+            .subcommands(K::beside())
             .subcommand_required(true)
             .arg_required_else_help(true)
     }
@@ -64,7 +68,7 @@ impl<K: Kind> Subcommand for Typed<K> {
     }
 
     fn has_subcommand(name: &str) -> bool {
-        name == K::beside().get_name() || modules(K::SERVICE).iter().any(|module| module.name == name)
+        is_beside::<K>(name) || modules(K::SERVICE).iter().any(|module| module.name == name)
     }
 }
 

@@ -16,7 +16,7 @@ use tenure_proto::cosmos::tx::v1beta1::service_client::ServiceClient;
 use tenure_proto::cosmos::tx::v1beta1::{BroadcastMode, BroadcastTxRequest, GetTxRequest};
 use tenure_proto::tenure::base::v1::{Resources, Window};
 use tenure_proto::tenure::chain::v1::query_client::QueryClient as ChainClient;
-use tenure_proto::tenure::chain::v1::StatusRequest;
+use tenure_proto::tenure::chain::v1::{StatusRequest, StatusResponse};
 use tenure_proto::tenure::market::v1::query_client::QueryClient as MarketClient;
 use tenure_proto::tenure::market::v1::{
     Bid, BidState, CloseReason, HandoverReceipt, LeaseState, MsgClaim, MsgLeaseReady, MsgPostBid, MsgWithdrawEarnings,
@@ -30,7 +30,7 @@ use tenure_proto::{any, Any};
 use tonic::transport::Channel;
 use tonic::Code;
 
-use crate::support::{account, balance, connect, finish, tenured, Node};
+use crate::support::{account, balance, connect, finish, rpc, tenured, Node};
 
 const OLD: &str = "tenure-old-1";
 const NEW: &str = "tenure-new-1";
@@ -43,6 +43,8 @@ const DURATION_MS: u64 = 18_000;
 const DEPOSIT: u128 = 100_000;
 const OTHER_DEPOSIT: u128 = 7_777;
 const HOUR_MS: u128 = 3_600_000;
+/// `max_block_gap_ms` of a fast chain.
+const LONGEST_GAP_MS: u64 = 1_500;
 /// For one thing to happen; a loaded machine needs it.
 const LIMIT: Duration = Duration::from_secs(90);
 
@@ -143,9 +145,24 @@ impl Chain {
         Ok(answer.into_inner().gaps)
     }
 
-    async fn live_ms(&self) -> Result<u64> {
+    async fn status(&self) -> Result<StatusResponse> {
         let mut chain = ChainClient::new(self.channel.clone());
-        Ok(chain.status(StatusRequest {}).await?.into_inner().live_ms)
+        Ok(chain.status(StatusRequest {}).await?.into_inner())
+    }
+
+    async fn live_ms(&self) -> Result<u64> {
+        Ok(self.status().await?.live_ms)
+    }
+
+    /// Header times of these blocks, milliseconds.
+    fn header_ms(&self, heights: std::ops::RangeInclusive<u64>) -> Result<Vec<u64>> {
+        let header = |height: u64| {
+            let block = rpc(self.node.run.rpc, &format!("/block?height={height}"))?;
+            let text = block["block"]["header"]["time"].as_str().context("time")?.to_owned();
+            let time = tendermint::Time::parse_from_rfc3339(&text)?;
+            Ok(u64::try_from(time.unix_timestamp_nanos() / 1_000_000)?)
+        };
+        heights.map(header).collect()
     }
 
     async fn supply(&self) -> Result<u128> {
@@ -256,6 +273,23 @@ fn hand_over(old: &Path, new: &Path) -> Result<Value> {
     Ok(document)
 }
 
+/// How much of the time between these headers is halt: what a gap exceeds the limit by.
+fn halts(headers: &[u64]) -> u64 {
+    let gaps = headers.windows(2).map(|pair| pair[1] - pair[0]);
+    gaps.map(|gap| gap.saturating_sub(LONGEST_GAP_MS)).sum()
+}
+
+/// Attests until live time has come this far.
+async fn attest_until(chain: &Chain, provider: &mut Person, live_ms: u64) -> Result<()> {
+    let begun = Instant::now();
+    while chain.live_ms().await? < live_ms {
+        ensure!(begun.elapsed() < LIMIT, "the chain does not go on");
+        chain.attest(provider).await?;
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    Ok(())
+}
+
 /// What is not paid between two instants: all missed time in it.
 fn missed(gaps: &[Gap], from: u64, to: u64) -> u64 {
     let parts = gaps
@@ -277,33 +311,59 @@ async fn a_running_lease_is_paid_to_the_unit_on_the_chain_that_takes_over() -> R
     let made = finish(&mut init)?;
     ensure!(made.0, "{}", made.2);
 
-    // The old chain, until two epochs of the lease are settled or can be, in the middle of the third.
+    // The old chain stands still once, long enough that its live time falls behind its headers.
     let old = Chain::start(&old_home, OLD).await?;
     begin(&old, &mut tenant, &mut provider).await?;
     let ready_ms = old.lease().await?.lease.context("lease")?.ready_ms;
-    let begun = Instant::now();
-    while old.live_ms().await? < ready_ms + 7_500 {
-        ensure!(begun.elapsed() < LIMIT, "the chain does not go on");
-        old.attest(&mut provider).await?;
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
+    attest_until(&old, &mut provider, ready_ms + 3_500).await?;
+    assert_eq!(old.node.terminate()?, Some(0));
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    let old = Chain::start(&old_home, OLD).await?;
+
+    // Until two epochs of the lease can be settled, in the middle of the third. One settlement leaves a remainder.
+    attest_until(&old, &mut provider, ready_ms + 7_500).await?;
+    let withdraw = |provider: &Person| {
+        any(&MsgWithdrawEarnings {
+            provider: provider.name(),
+            lease_ids: vec![1],
+        })
+    };
+    let message = withdraw(&provider);
+    old.send(&mut provider, vec![message]).await?;
+    let payment = old.lease().await?.payment.context("payment")?;
+    ensure!(payment.acc > 0 && payment.paid_total != "0", "{payment:?}");
     let before = old.lease().await?.lease.context("lease")?;
     ensure!(before.state == LeaseState::Active as i32, "{before:?}");
     let open = old.bid(2).await?;
     ensure!(open.state == BidState::Open as i32, "{open:?}");
     let supply = old.supply().await?;
     let stood = old.provider(&provider).await?.context("provider")?;
+    let status = old.status().await?;
+    let halted_ms = status.header_ms - status.live_ms;
+    assert_eq!(halted_ms, halts(&old.header_ms(1..=status.height)?));
+    ensure!(halted_ms >= 2_000, "the chain stood still for 4 s: {status:?}");
     assert_eq!(old.node.terminate()?, Some(0));
 
     let document = hand_over(&old_home, &new_home)?;
     let next: u64 = document["initial_height"].as_str().context("height")?.parse()?;
     ensure!(next > 10, "the new chain goes on counting: {next}");
+    let clock = &document["app_state"]["chain"]["clock"];
+    let last_header_ms: u64 = clock["header_ms"].as_str().context("header_ms")?.parse()?;
 
     // The new chain has all of it.
     let new = Chain::start(&new_home, NEW).await?;
     assert_eq!(new.supply().await?, supply);
-    let after = new.lease().await?.lease.context("lease")?;
-    assert_eq!(after, before, "the lease runs on as it was");
+    let after = new.lease().await?;
+    assert_eq!(
+        (after.lease, after.payment),
+        (Some(before), Some(payment)),
+        "the lease runs on as it was, with what was paid and the remainder of it"
+    );
+    // Live time goes on where it was: it is behind by the halts of both chains, and by the time in which there was neither.
+    let found = new.status().await?;
+    let headers = new.header_ms(next..=found.height)?;
+    let between = [&[last_header_ms][..], &headers].concat();
+    assert_eq!(found.header_ms - found.live_ms, halted_ms + halts(&between));
     assert_eq!(
         (new.bid(2).await?.expires, new.bid(1).await?.lease_id),
         (open.expires, 1)
@@ -349,11 +409,8 @@ async fn a_running_lease_is_paid_to_the_unit_on_the_chain_that_takes_over() -> R
 
     // The bond comes back here, and then everybody has what they should, to the unit.
     if payment.earned != "0" {
-        let withdraw = MsgWithdrawEarnings {
-            provider: provider.name(),
-            lease_ids: vec![1],
-        };
-        new.send(&mut provider, vec![any(&withdraw)]).await?;
+        let message = withdraw(&provider);
+        new.send(&mut provider, vec![message]).await?;
     }
     let owner = provider.name();
     new.send(&mut provider, vec![any(&MsgLeave { owner })]).await?;

@@ -3,6 +3,7 @@
 
 mod archive;
 mod clients;
+mod comet_engine;
 mod commands;
 mod crash;
 mod engine;
@@ -17,7 +18,10 @@ mod offline;
 mod operator;
 mod services;
 mod shapes;
+mod snapshot_disk_full;
 mod state_sync;
+mod state_sync_servers;
+mod steps;
 mod stream;
 mod support;
 mod testnet;

@@ -11,7 +11,7 @@ use tenure_types::Address;
 
 use crate::engine::until;
 use crate::live::{on_both_engines, Live};
-use crate::support::{account, balance, finish, tenured, CHAIN_ID};
+use crate::support::{account, balance, finish, scraped, tenured, CHAIN_ID};
 
 /// The words of every test vector of BIP-39.
 const WORDS: &str = "abandon abandon abandon abandon abandon abandon abandon abandon abandon abandon abandon about";
@@ -190,14 +190,4 @@ async fn what_was_signed_offline_is_sent_by_another_machine(live: &Live) -> Resu
     })
     .await
     .with_context(|| scraped(metrics).unwrap_or_default())
-}
-
-fn scraped(address: std::net::SocketAddr) -> Result<String> {
-    use std::io::Read;
-    let mut stream = std::net::TcpStream::connect(address)?;
-    stream.set_read_timeout(Some(std::time::Duration::from_secs(5)))?;
-    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")?;
-    let mut text = String::new();
-    stream.read_to_string(&mut text)?;
-    Ok(text)
 }

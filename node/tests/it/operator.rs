@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -12,7 +11,7 @@ use anyhow::{ensure, Context, Result};
 use serde_json::Value;
 use tenure_node::account_key::AccountKey;
 
-use crate::support::{finish, rpc, tenured, Node, OWN_PORTS};
+use crate::support::{finish, rpc, scraped, tenured, Node, OWN_PORTS};
 
 fn run(home: &Path, args: &[&str]) -> Result<String> {
     let (ok, out, err) = finish(tenured(home).args(args).env_remove("TENURE_KEYRING_PASSPHRASE"))?;
@@ -599,11 +598,7 @@ fn a_rollback_takes_cometbft_along() -> Result<()> {
 
 /// Prometheus' text, read by its rules: every sample has a type announced before it.
 fn scrape(address: SocketAddr) -> Result<BTreeMap<String, f64>> {
-    let mut stream = TcpStream::connect(address)?;
-    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")?;
-    let mut text = String::new();
-    stream.read_to_string(&mut text)?;
+    let text = scraped(address)?;
     let (head, body) = text.split_once("\r\n\r\n").context("HTTP")?;
     ensure!(
         head.starts_with("HTTP/1.1 200") && head.contains("text/plain; version=0.0.4"),

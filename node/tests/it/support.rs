@@ -344,6 +344,16 @@ pub fn rpc(address: SocketAddr, path: &str) -> Result<Value> {
     Ok(answer["result"].take())
 }
 
+/// What the metrics' server says.
+pub fn scraped(address: SocketAddr) -> Result<String> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text)?;
+    Ok(text)
+}
+
 /// An HTTP request on a connection of its own: status, headers as text, body.
 pub async fn http(
     address: SocketAddr,

@@ -178,6 +178,11 @@ impl Rpc {
         }
     }
 
+    /// The result of any method as it came, for commands that show it.
+    pub fn ask(&self, method: &'static str, params: Value) -> Result<Value, RpcError> {
+        self.call(method, params)
+    }
+
     /// The node and how far it is.
     pub fn status(&self) -> Result<NodeStatus, RpcError> {
         self.call::<json::Status>("status", json!({}))?

@@ -1,0 +1,1 @@
+"""The whole system under fault: what scripts/e2e runs."""

@@ -123,10 +123,14 @@ pub fn external<A: Application>(app: A, setup: Setup<'_>) -> Result<Started> {
         life: alive.subscribe(),
         _alive: Some(alive),
     });
+    let later = engine.clone();
     Ok(Started {
         name: format!("external CometBFT at {}", server.local_addr()),
         stall: STALL,
-        ready: Box::pin(std::future::ready(())),
+        // It may be started after us, or not today: nobody waits for it.
+        ready: Box::pin(async move {
+            tokio::spawn(later.caught_up(Duration::from_secs(1)));
+        }),
         engine,
         stop: Box::new(move || {
             end(&server);
@@ -230,27 +234,11 @@ impl CometEngine {
         }
     }
 
-    /// Waits until our CometBFT's JSON-RPC answers, the engine ends or the limit has passed, and completes the head that the start knew.
+    /// Waits until our CometBFT's JSON-RPC answers, the engine ends or the limit has passed, and completes what the start knew.
     async fn answers(self: Arc<Self>) {
         let engine: Arc<dyn Engine> = self.clone();
         let asked = async {
-            loop {
-                let engine = self.clone();
-                let answer = tokio::task::spawn_blocking(move || {
-                    if !engine.is_ours()? {
-                        return Ok(false);
-                    }
-                    engine.complete_head()?;
-                    engine.fill_archive();
-                    Ok::<_, RpcError>(true)
-                });
-                let pause = match answer.await {
-                    Ok(Ok(true)) => break,
-                    Ok(Ok(false)) => Duration::from_secs(1),
-                    Ok(Err(_)) | Err(_) => Duration::from_millis(50),
-                };
-                tokio::time::sleep(pause).await;
-            }
+            self.clone().caught_up(Duration::from_millis(50)).await;
             let _ = tokio::time::timeout(FIRST_BLOCK, engine.wait_for_height(1)).await;
         };
         tokio::select! {
@@ -259,6 +247,27 @@ impl CometEngine {
             () = tokio::time::sleep(READY_LIMIT) => {
                 tracing::warn!("CometBFT's JSON-RPC does not answer after {READY_LIMIT:?}: it may be replaying blocks");
             }
+        }
+    }
+
+    /// Asks our CometBFT, with a pause between, until it has told what the application does not remember of its last block, and what the archive lacks.
+    async fn caught_up(self: Arc<Self>, pause: Duration) {
+        loop {
+            let engine = self.clone();
+            let answer = tokio::task::spawn_blocking(move || {
+                if !engine.is_ours()? {
+                    return Ok(false);
+                }
+                engine.complete_head()?;
+                engine.fill_archive();
+                Ok::<_, RpcError>(true)
+            });
+            let pause = match answer.await {
+                Ok(Ok(true)) => return,
+                Ok(Ok(false)) => Duration::from_secs(1),
+                Ok(Err(_)) | Err(_) => pause,
+            };
+            tokio::time::sleep(pause).await;
         }
     }
 

@@ -196,3 +196,43 @@ async fn the_head_is_whole_after_a_restart_without_a_new_block() -> Result<()> {
     assert_eq!(node.terminate()?, Some(0));
     Ok(())
 }
+
+/// As above, where somebody else runs CometBFT and starts it when it suits him.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_head_is_completed_by_an_external_engine_too() -> Result<()> {
+    let net = Net::start(NetOptions::default()).await?;
+    for _ in 0..MADE {
+        net.block()?;
+    }
+    let (id, block) = Rpc::new(net.rpc).block(Some(COMMITTED))?.context("a block")?;
+    let dir = tempfile::tempdir()?;
+    let home = Home::new(dir.path().to_owned());
+    let mut config = CometConfig::parse("", &Default::default())?;
+    config.rpc = net.rpc;
+    config.proxy_app = AppAddress::Unix("app.sock".to_owned());
+    let whole = Head {
+        height: COMMITTED,
+        time: time(&block)?,
+        block_hash: id.hash,
+        app_hash: vec![5; 32],
+    };
+    let remembered = Head {
+        time: tendermint::Time::unix_epoch(),
+        block_hash: Vec::new(),
+        ..whole.clone()
+    };
+    let setup = Setup {
+        home: &home,
+        config: &config,
+        archive: Default::default(),
+        chain_id: CHAIN_ID.to_owned(),
+        head: Some(remembered),
+        reset: Arc::new(|| {}),
+    };
+    let started = external(Slow(Arc::new(Barrier::new(2))), setup)?;
+    started.ready.await;
+    let mut heads = started.engine.heads();
+    let limit = std::time::Duration::from_secs(20);
+    tokio::time::timeout(limit, heads.wait_for(|head| *head == Some(whole.clone()))).await??;
+    (started.stop)()
+}

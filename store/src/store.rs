@@ -10,7 +10,8 @@ use rayon::prelude::*;
 
 use crate::backend::{Backend, BackendView, Batch};
 use crate::error::HexBytes;
-use crate::trie::{Before, Delta, Hash, Update, PLACEHOLDER};
+use crate::sha256::Hash;
+use crate::trie::{Before, Delta, Update, PLACEHOLDER};
 use crate::undo::{Undo, UndoWriter};
 use crate::view::{Tries, TriesDelta, View};
 use crate::{keys, rebuild, StoreError};
@@ -238,9 +239,9 @@ impl Store {
         let one_store = |group: &&[Change]| {
             let store = group[0].store;
             let index = base.index(store)?;
-            let updates = group.par_iter().with_min_len(256).map(update_of).collect();
+            let updates: Vec<Update<'_>> = group.iter().map(update_of).collect();
             let delta = base.tries.stores[index]
-                .updated(updates)
+                .updated(&updates)
                 .map_err(|mismatch| StoreError::OldValue {
                     store: store.to_owned(),
                     key: mismatch.key.into(),
@@ -519,7 +520,11 @@ fn check_changes(base: &View, changes: &[Change]) -> Result<(), StoreError> {
 }
 
 fn update_of(change: &Change) -> Update<'_> {
-    Update::new(&change.key, Before::Known(change.old.as_deref()), change.new.as_deref())
+    Update {
+        key: &change.key,
+        before: Before::Known(change.old.as_deref()),
+        new: change.new.as_deref(),
+    }
 }
 
 fn undo_entries(changes: &[Change]) -> UndoWriter {
@@ -537,15 +542,16 @@ fn taken_back(view: &View, tries: &Tries, undo: &Undo<'_>) -> Result<Tries, Stor
     let mut by_store: BTreeMap<usize, Vec<Update<'_>>> = BTreeMap::new();
     for entry in &undo.entries {
         let index = view.index(entry.store)?;
-        by_store
-            .entry(index)
-            .or_default()
-            .push(Update::new(entry.key, Before::Unknown, entry.old));
+        by_store.entry(index).or_default().push(Update {
+            key: entry.key,
+            before: Before::Unknown,
+            new: entry.old,
+        });
     }
     let mut changed = Vec::with_capacity(by_store.len());
     for (index, updates) in by_store {
         let delta = tries.stores[index]
-            .updated(updates)
+            .updated(&updates)
             .map_err(|_| malformed("an undo record contradicts the state"))?;
         changed.push((index, delta));
     }

@@ -8,7 +8,7 @@
 //!                old value (u32 length + 1, bytes; 0 if the key did not exist); integers big endian
 //! ```
 
-use crate::trie::Hash;
+use crate::sha256::Hash;
 
 const HEADER_BYTES: usize = 8 + 32 + 32;
 

@@ -83,7 +83,8 @@ pub struct Staged {
     app_hash: Hash,
     /// The flat writes; height, hash and undo record join them at the commit.
     batch: Batch,
-    undo: UndoWriter,
+    /// If this store keeps any.
+    undo: Option<UndoWriter>,
 }
 
 impl Staged {
@@ -214,16 +215,12 @@ impl Store {
             changes.sort_by(|a, b| (a.store, &a.key).cmp(&(b.store, &b.key)));
         }
         check_changes(&base, &changes)?;
-        let (tries, undo) = rayon::join(|| self.updated(&base, &changes), || undo_entries(&changes));
+        let writes = || {
+            let undo = (self.options.keep_undo > 0).then(|| undo_entries(&changes));
+            (flat_writes(&changes), undo)
+        };
+        let (tries, (batch, undo)) = rayon::join(|| self.updated(&base, &changes), writes);
         let tries = tries?;
-        let mut batch = Batch::with_capacity(changes.len() + 4);
-        for change in changes.into_iter().filter(|change| change.old != change.new) {
-            let key = keys::value(change.store, &change.key);
-            match change.new {
-                Some(value) => batch.put(key, value),
-                None => batch.delete(key),
-            }
-        }
         Ok(Staged {
             app_hash: tries.app_hash(),
             base,
@@ -287,7 +284,7 @@ impl Store {
         }
         batch.put(keys::HEAD, keys::encode_head(height, &app_hash));
         let mut undo_heights = writer.undo_heights.clone();
-        if self.options.keep_undo > 0 {
+        if let Some(undo) = undo {
             batch.put(
                 keys::undo(height),
                 undo.finish(latest.height, &latest.app_hash(), &app_hash),
@@ -527,12 +524,42 @@ fn update_of(change: &Change) -> Update<'_> {
     }
 }
 
+/// What changes a value of sorted changes.
+fn effective(changes: &[Change]) -> impl Iterator<Item = &Change> {
+    changes.iter().filter(|change| change.old != change.new)
+}
+
+/// The values that sorted changes set and remove, with room for the block's own records.
+fn flat_writes(changes: &[Change]) -> Batch {
+    const OWN_RECORDS: usize = 8;
+    let bytes = |change: &Change| change.store.len() + 3 + change.key.len() + change.new.as_ref().map_or(0, Vec::len);
+    let mut batch = Batch::with_capacity(changes.len() + OWN_RECORDS, changes.iter().map(bytes).sum());
+    for group in changes.chunk_by(|a, b| a.store == b.store) {
+        let mut key = keys::store_prefix(group[0].store);
+        let prefix = key.len();
+        for change in effective(group) {
+            key.truncate(prefix);
+            key.extend_from_slice(&change.key);
+            match &change.new {
+                Some(value) => batch.put(&key, value),
+                None => batch.delete(&key),
+            }
+        }
+    }
+    batch
+}
+
 fn undo_entries(changes: &[Change]) -> UndoWriter {
-    let effective = || changes.iter().filter(|change| change.old != change.new);
-    let bytes = |change: &Change| UndoWriter::entry_bytes(change.store, &change.key, change.old.as_deref());
-    let mut undo = UndoWriter::with_capacity(effective().map(bytes).sum());
-    for change in effective() {
-        undo.entry(change.store, &change.key, change.old.as_deref());
+    let bytes = |change: &Change| change.key.len() + change.old.as_ref().map_or(0, Vec::len);
+    let mut undo = UndoWriter::with_capacity(effective(changes).map(bytes).sum(), changes.len());
+    for group in changes.chunk_by(|a, b| a.store == b.store) {
+        let entries = effective(group).count();
+        if entries > 0 {
+            undo.store(group[0].store, entries);
+        }
+        for change in effective(group) {
+            undo.entry(&change.key, change.old.as_deref());
+        }
     }
     undo
 }

@@ -261,7 +261,7 @@ impl Arena {
         if reshaped {
             self.place(&mut root, &mut nodes, leaves);
         }
-        // The blocks between have pushed the slots out of the nearest caches: ask for all at once, not for one after another.
+        // The slots are no longer in the nearest caches: ask for all at once, not for one after another.
         for node in nodes.iter().filter(|node| node.slot != GONE) {
             std::hint::black_box(self.sides.get(node.slot).0[0][0]);
         }

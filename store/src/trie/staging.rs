@@ -179,33 +179,37 @@ impl Staging {
 
 /// The way up of several shards: all nodes of a level are hashed together.
 pub(super) fn hash(shards: &mut [Staging]) {
-    const LEVELS: usize = 256;
-    // Nodes sorted by depth: `ends[d]` is where those of depth d end.
-    let mut ends = [0; LEVELS];
+    let Some(deepest) = shards
+        .iter()
+        .flat_map(|shard| &shard.nodes)
+        .map(|node| node.depth)
+        .max()
+    else {
+        return;
+    };
+    // A counting sort by depth: first `starts[d]` is the number of nodes above d, then where the next of depth d goes, then where d ends.
+    let mut starts = vec![0; usize::from(deepest) + 2];
     for node in shards.iter().flat_map(|shard| &shard.nodes) {
-        ends[usize::from(node.depth)] += 1;
+        starts[usize::from(node.depth) + 1] += 1;
     }
     let mut all = 0;
-    for end in &mut ends {
-        all += *end;
-        *end = all - *end;
+    for start in &mut starts {
+        all += *start;
+        *start = all;
     }
     let mut order = vec![(0u32, 0u32); all];
     for (shard, number) in shards.iter().zip(0..) {
         for (node, index) in shard.nodes.iter().zip(0..) {
-            let next = &mut ends[usize::from(node.depth)];
+            let next = &mut starts[usize::from(node.depth)];
             order[*next] = (number, index);
             *next += 1;
         }
     }
-    let mut end = all;
-    for depth in (0..LEVELS).rev() {
-        let start = if depth == 0 { 0 } else { ends[depth - 1] };
-        let level = &mut order[start..end];
-        end = start;
-        if level.is_empty() {
-            continue;
-        }
+    let mut rest = order.as_mut_slice();
+    for depth in (0..=usize::from(deepest)).rev() {
+        let above = if depth == 0 { 0 } else { starts[depth - 1] };
+        let (shallower, level) = rest.split_at_mut(above);
+        rest = shallower;
         let mut staying = 0;
         for index in 0..level.len() {
             let (shard, node) = level[index];

@@ -162,18 +162,30 @@ struct Way<T> {
     updates: Range<usize>,
 }
 
+/// The ways of a shard: through the nodes of a level, through those of the next, and that have ended. Empty between shards, which share its
+/// memory.
+#[derive(Default)]
+pub(super) struct Ways {
+    level: Vec<Way<u32>>,
+    next: Vec<Way<u32>>,
+    ends: Vec<Way<(Place, usize)>>,
+}
+
 /// Stages what sorted updates reach in a shard whose root is `root`: copies of the inner nodes on their ways, the new leaves, and the new
 /// nodes above those. The hashes of inner nodes are [`staging::hash`](super::staging::hash)'s work.
 ///
 /// Nearly all time goes into waiting for memory. So all ways go down a level at a time, by the links alone, and the hashes are copied when
 /// all nodes are known: the reads of each of these loops do not wait for each other.
-pub(super) fn stage<'a>(shard: Reader<'_>, root: Child, updates: &[Sorted<'_, 'a>]) -> Result<Staging, Mismatch<'a>> {
+pub(super) fn stage<'a>(
+    shard: Reader<'_>,
+    root: Child,
+    updates: &[Sorted<'_, 'a>],
+    ways: &mut Ways,
+) -> Result<Staging, Mismatch<'a>> {
     // As many levels of an update alone as there are between so many updates and so many nodes, and two shared ones.
     let levels = (shard.inners() / updates.len().max(1)).checked_ilog2().unwrap_or(0) as usize + 2;
     let mut staging = Staging::new(root, levels * updates.len());
-    let mut ends: Vec<Way<(Place, usize)>> = Vec::with_capacity(updates.len());
-    let mut level: Vec<Way<u32>> = Vec::with_capacity(updates.len());
-    let mut next = Vec::with_capacity(updates.len());
+    let Ways { level, next, ends } = ways;
     let mut depth = SHARD_BITS;
     let whole = 0..updates.len();
     match root.at {
@@ -187,7 +199,7 @@ pub(super) fn stage<'a>(shard: Reader<'_>, root: Child, updates: &[Sorted<'_, 'a
         }),
     }
     while !level.is_empty() {
-        for way in &level {
+        for way in &*level {
             let node = &mut staging.nodes[way.to as usize];
             node.links = shard.links(node.slot);
         }
@@ -218,14 +230,14 @@ pub(super) fn stage<'a>(shard: Reader<'_>, root: Child, updates: &[Sorted<'_, 'a
             }
         }
         depth += 1;
-        std::mem::swap(&mut level, &mut next);
+        std::mem::swap(level, next);
     }
     let Staging { nodes, sides, .. } = &mut staging;
     sides.extend(nodes.iter().map(|node| *shard.sides(node.slot)));
     for Way {
         to: (place, depth),
         updates: here,
-    } in ends
+    } in ends.drain(..)
     {
         replace(shard, &mut staging, place, &updates[here], depth)?;
     }

@@ -34,7 +34,7 @@ pub struct Change {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StoreOptions {
     /// Heights that [`Store::view_at`] answers, the latest included; at least 1. A view costs the trie nodes its block replaced
-    /// (some 800 bytes a changed key) and a database snapshot. Views do not outlive the process.
+    /// (some 700 bytes a changed key) and a database snapshot. Views do not outlive the process.
     pub keep_views: usize,
     /// Blocks that [`Store::rollback`] can take back, 0 for none. Kept in the database.
     pub keep_undo: usize,

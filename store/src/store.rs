@@ -217,7 +217,8 @@ impl Store {
         check_changes(&base, &changes)?;
         let writes = || {
             let undo = (self.options.keep_undo > 0).then(|| undo_entries(&changes));
-            (flat_writes(&changes), undo)
+            let room = undo.as_ref().map_or(0, UndoWriter::len);
+            (flat_writes(&changes, room), undo)
         };
         let (tries, (batch, undo)) = rayon::join(|| self.updated(&base, &changes), writes);
         let tries = tries?;
@@ -529,11 +530,15 @@ fn effective(changes: &[Change]) -> impl Iterator<Item = &Change> {
     changes.iter().filter(|change| change.old != change.new)
 }
 
-/// The values that sorted changes set and remove, with room for the block's own records.
-fn flat_writes(changes: &[Change]) -> Batch {
+/// The values that sorted changes set and remove, with room for the block's own records, of which the undo record has a length.
+fn flat_writes(changes: &[Change], undo: usize) -> Batch {
     const OWN_RECORDS: usize = 8;
+    const OWN_BYTES: usize = 256;
     let bytes = |change: &Change| change.store.len() + 3 + change.key.len() + change.new.as_ref().map_or(0, Vec::len);
-    let mut batch = Batch::with_capacity(changes.len() + OWN_RECORDS, changes.iter().map(bytes).sum());
+    let mut batch = Batch::with_capacity(
+        changes.len() + OWN_RECORDS,
+        changes.iter().map(bytes).sum::<usize>() + undo + OWN_BYTES,
+    );
     for group in changes.chunk_by(|a, b| a.store == b.store) {
         let mut key = keys::store_prefix(group[0].store);
         let prefix = key.len();

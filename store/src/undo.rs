@@ -57,6 +57,11 @@ impl UndoWriter {
         self.bytes.push(number as u8);
     }
 
+    /// Bytes of the record.
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
     pub(crate) fn finish(mut self, parent_height: u64, parent_hash: &Hash, app_hash: &Hash) -> Vec<u8> {
         self.bytes[..8].copy_from_slice(&parent_height.to_be_bytes());
         self.bytes[8..40].copy_from_slice(parent_hash);

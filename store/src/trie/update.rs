@@ -182,9 +182,11 @@ pub(super) fn stage<'a>(
     updates: &[Sorted<'_, 'a>],
     ways: &mut Ways,
 ) -> Result<Staging, Mismatch<'a>> {
-    // As many levels of an update alone as there are between so many updates and so many nodes, and two shared ones.
-    let levels = (shard.inners() / updates.len().max(1)).checked_ilog2().unwrap_or(0) as usize + 2;
-    let mut staging = Staging::new(root, levels * updates.len());
+    // An update has as many levels to itself as there are between so many updates and so many nodes, and two and a half shared ones. The
+    // logarithm is to half a level: growing would copy all.
+    let nodes_each = shard.inners() / updates.len().max(1);
+    let half_levels = nodes_each.saturating_mul(nodes_each).checked_ilog2().unwrap_or(0) as usize;
+    let mut staging = Staging::new(root, (half_levels + 6) * updates.len() / 2 + 1);
     let Ways { level, next, ends } = ways;
     let mut depth = SHARD_BITS;
     let whole = 0..updates.len();

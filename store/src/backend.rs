@@ -40,27 +40,28 @@ pub trait BackendView: Send + Sync {
 }
 
 /// One operation of a [`Batch`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Op {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Op<'a> {
     /// Sets a key.
-    Put(Vec<u8>, Vec<u8>),
+    Put(&'a [u8], &'a [u8]),
     /// Removes a key, present or not.
-    Delete(Vec<u8>),
-}
-
-impl Op {
-    /// The key it touches.
-    pub fn key(&self) -> &[u8] {
-        match self {
-            Op::Put(key, _) | Op::Delete(key) => key,
-        }
-    }
+    Delete(&'a [u8]),
 }
 
 /// Operations applied atomically by [`Backend::write`]; of two on one key the later holds.
+///
+/// All keys and values lie in one string: a block has ten thousand, and each of its own would be allocated and freed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Batch {
-    ops: Vec<Op>,
+    bytes: Vec<u8>,
+    ops: Vec<Lengths>,
+}
+
+/// How many bytes of the string are an operation's key, and then its value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Lengths {
+    key: usize,
+    value: Option<usize>,
 }
 
 impl Batch {
@@ -69,21 +70,33 @@ impl Batch {
         Batch::default()
     }
 
-    /// An empty batch with room for `operations`.
-    pub fn with_capacity(operations: usize) -> Self {
+    /// An empty batch with room for `operations`, with keys and values of `bytes` in all.
+    pub fn with_capacity(operations: usize, bytes: usize) -> Self {
         Batch {
+            bytes: Vec::with_capacity(bytes),
             ops: Vec::with_capacity(operations),
         }
     }
 
     /// Sets `key` to `value`.
-    pub fn put(&mut self, key: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) {
-        self.ops.push(Op::Put(key.into(), value.into()));
+    pub fn put(&mut self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) {
+        let (key, value) = (key.as_ref(), value.as_ref());
+        self.bytes.extend_from_slice(key);
+        self.bytes.extend_from_slice(value);
+        self.ops.push(Lengths {
+            key: key.len(),
+            value: Some(value.len()),
+        });
     }
 
     /// Removes `key`.
-    pub fn delete(&mut self, key: impl Into<Vec<u8>>) {
-        self.ops.push(Op::Delete(key.into()));
+    pub fn delete(&mut self, key: impl AsRef<[u8]>) {
+        let key = key.as_ref();
+        self.bytes.extend_from_slice(key);
+        self.ops.push(Lengths {
+            key: key.len(),
+            value: None,
+        });
     }
 
     /// Number of operations.
@@ -98,20 +111,20 @@ impl Batch {
 
     /// Bytes of all keys and values.
     pub fn bytes(&self) -> usize {
-        let bytes = |op: &Op| match op {
-            Op::Put(key, value) => key.len() + value.len(),
-            Op::Delete(key) => key.len(),
-        };
-        self.ops.iter().map(bytes).sum()
+        self.bytes.len()
     }
 
     /// The operations in order.
-    pub fn ops(&self) -> &[Op] {
-        &self.ops
-    }
-
-    /// The operations in order, by value.
-    pub fn into_ops(self) -> Vec<Op> {
-        self.ops
+    pub fn ops(&self) -> impl Iterator<Item = Op<'_>> {
+        let mut rest = self.bytes.as_slice();
+        self.ops.iter().map(move |lengths| {
+            let (key, after) = rest.split_at(lengths.key);
+            let (value, after) = after.split_at(lengths.value.unwrap_or(0));
+            rest = after;
+            match lengths.value {
+                Some(_) => Op::Put(key, value),
+                None => Op::Delete(key),
+            }
+        })
     }
 }

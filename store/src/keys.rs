@@ -22,7 +22,7 @@
 use crate::StoreError;
 
 /// The layout this build reads and writes.
-pub const LAYOUT_VERSION: u32 = 1;
+pub const LAYOUT_VERSION: u32 = 2;
 
 /// `6D 2F 6C 61 79 6F 75 74`
 pub(crate) const LAYOUT: &[u8] = b"m/layout";
@@ -116,7 +116,7 @@ mod tests {
         assert_eq!(decode_head(&head[1..]), None);
         assert_eq!(undo_height(&undo(u64::MAX)), Some(u64::MAX));
         assert_eq!(undo_height(b"u/short"), None);
-        assert_eq!(LAYOUT_VERSION, 1);
+        assert_eq!(LAYOUT_VERSION, 2);
     }
 
     #[test]

@@ -26,6 +26,7 @@ mod keys;
 mod memory;
 pub mod proof;
 mod rebuild;
+mod sha256;
 pub mod snapshot;
 mod store;
 mod trie;

@@ -34,13 +34,13 @@ impl Backend for MemoryBackend {
 
     fn write(&self, batch: Batch) -> Result<(), StoreError> {
         let mut map = self.map.write();
-        for op in batch.into_ops() {
+        for op in batch.ops() {
             match op {
                 Op::Put(key, value) => {
                     map.insert(key.into(), value.into());
                 }
                 Op::Delete(key) => {
-                    map.remove(key.as_slice());
+                    map.remove(key);
                 }
             }
         }
@@ -97,8 +97,8 @@ mod tests {
                 let mut batch = Batch::new();
                 for (key, value) in chunk {
                     match value {
-                        Some(value) => { batch.put(key.clone(), vec![*value]); model.insert(key.clone(), vec![*value]); }
-                        None => { batch.delete(key.clone()); model.remove(key); }
+                        Some(value) => { batch.put(key, [*value]); model.insert(key.clone(), vec![*value]); }
+                        None => { batch.delete(key); model.remove(key); }
                     }
                 }
                 backend.write(batch).unwrap();

@@ -10,7 +10,8 @@ use ics23::{
     NonExistenceProof, ProofSpec,
 };
 
-use crate::trie::{sha256, Hash, Step, Trie, INNER_DOMAIN, LEAF_DOMAIN, PLACEHOLDER};
+use crate::sha256::{sha256, Hash};
+use crate::trie::{Step, Trie, INNER_DOMAIN, LEAF_DOMAIN, PLACEHOLDER};
 
 /// The most inner nodes a path can have: one for each bit of a key's hash.
 const MAX_PATH: usize = 256;

@@ -22,10 +22,11 @@ fn store_trie(data: &dyn BackendView, name: &str) -> Result<Trie, StoreError> {
     let end = keys::prefix_end(&prefix);
     let hashed: Mutex<Vec<Vec<KeyedLeaf>>> = Mutex::default();
     let hash = |entries: Vec<Entry>| {
-        let leaves = entries
-            .iter()
-            .map(|(key, value)| KeyedLeaf::new(&key[prefix.len()..], value))
-            .collect();
+        let leaves = KeyedLeaf::all(
+            entries
+                .iter()
+                .map(|(key, value)| (&key[prefix.len()..], value.as_slice())),
+        );
         hashed.lock().push(leaves);
     };
     // This thread reads in order, the others hash behind it.

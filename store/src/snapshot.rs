@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use crate::backend::{Backend, Batch};
 use crate::error::HexBytes;
-use crate::trie::{sha256, Hash};
+use crate::sha256::{sha256, Hash};
 use crate::undo::{length, take};
 use crate::{keys, rebuild, Store, StoreError, StoreOptions, View};
 

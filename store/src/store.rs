@@ -10,7 +10,8 @@ use rayon::prelude::*;
 
 use crate::backend::{Backend, BackendView, Batch};
 use crate::error::HexBytes;
-use crate::trie::{Before, Delta, Hash, Update, PLACEHOLDER};
+use crate::sha256::Hash;
+use crate::trie::{Before, Delta, Update, PLACEHOLDER};
 use crate::undo::{Undo, UndoWriter};
 use crate::view::{Tries, TriesDelta, View};
 use crate::{keys, rebuild, StoreError};
@@ -33,7 +34,7 @@ pub struct Change {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StoreOptions {
     /// Heights that [`Store::view_at`] answers, the latest included; at least 1. A view costs the trie nodes its block replaced
-    /// (some 800 bytes a changed key) and a database snapshot. Views do not outlive the process.
+    /// (some 700 bytes a changed key) and a database snapshot. Views do not outlive the process.
     pub keep_views: usize,
     /// Blocks that [`Store::rollback`] can take back, 0 for none. Kept in the database.
     pub keep_undo: usize,
@@ -82,7 +83,8 @@ pub struct Staged {
     app_hash: Hash,
     /// The flat writes; height, hash and undo record join them at the commit.
     batch: Batch,
-    undo: UndoWriter,
+    /// If this store keeps any.
+    undo: Option<UndoWriter>,
 }
 
 impl Staged {
@@ -213,16 +215,13 @@ impl Store {
             changes.sort_by(|a, b| (a.store, &a.key).cmp(&(b.store, &b.key)));
         }
         check_changes(&base, &changes)?;
-        let (tries, undo) = rayon::join(|| self.updated(&base, &changes), || undo_entries(&changes));
+        let writes = || {
+            let undo = (self.options.keep_undo > 0).then(|| undo_entries(&changes));
+            let room = undo.as_ref().map_or(0, UndoWriter::len);
+            (flat_writes(&changes, room), undo)
+        };
+        let (tries, (batch, undo)) = rayon::join(|| self.updated(&base, &changes), writes);
         let tries = tries?;
-        let mut batch = Batch::with_capacity(changes.len() + 4);
-        for change in changes.into_iter().filter(|change| change.old != change.new) {
-            let key = keys::value(change.store, &change.key);
-            match change.new {
-                Some(value) => batch.put(key, value),
-                None => batch.delete(key),
-            }
-        }
         Ok(Staged {
             app_hash: tries.app_hash(),
             base,
@@ -238,9 +237,9 @@ impl Store {
         let one_store = |group: &&[Change]| {
             let store = group[0].store;
             let index = base.index(store)?;
-            let updates = group.par_iter().with_min_len(256).map(update_of).collect();
+            let updates: Vec<Update<'_>> = group.iter().map(update_of).collect();
             let delta = base.tries.stores[index]
-                .updated(updates)
+                .updated(&updates)
                 .map_err(|mismatch| StoreError::OldValue {
                     store: store.to_owned(),
                     key: mismatch.key.into(),
@@ -286,7 +285,7 @@ impl Store {
         }
         batch.put(keys::HEAD, keys::encode_head(height, &app_hash));
         let mut undo_heights = writer.undo_heights.clone();
-        if self.options.keep_undo > 0 {
+        if let Some(undo) = undo {
             batch.put(
                 keys::undo(height),
                 undo.finish(latest.height, &latest.app_hash(), &app_hash),
@@ -519,15 +518,53 @@ fn check_changes(base: &View, changes: &[Change]) -> Result<(), StoreError> {
 }
 
 fn update_of(change: &Change) -> Update<'_> {
-    Update::new(&change.key, Before::Known(change.old.as_deref()), change.new.as_deref())
+    Update {
+        key: &change.key,
+        before: Before::Known(change.old.as_deref()),
+        new: change.new.as_deref(),
+    }
+}
+
+/// What changes a value of sorted changes.
+fn effective(changes: &[Change]) -> impl Iterator<Item = &Change> {
+    changes.iter().filter(|change| change.old != change.new)
+}
+
+/// The values that sorted changes set and remove, with room for the block's own records, of which the undo record has a length.
+fn flat_writes(changes: &[Change], undo: usize) -> Batch {
+    const OWN_RECORDS: usize = 8;
+    const OWN_BYTES: usize = 256;
+    let bytes = |change: &Change| change.store.len() + 3 + change.key.len() + change.new.as_ref().map_or(0, Vec::len);
+    let mut batch = Batch::with_capacity(
+        changes.len() + OWN_RECORDS,
+        changes.iter().map(bytes).sum::<usize>() + undo + OWN_BYTES,
+    );
+    for group in changes.chunk_by(|a, b| a.store == b.store) {
+        let mut key = keys::store_prefix(group[0].store);
+        let prefix = key.len();
+        for change in effective(group) {
+            key.truncate(prefix);
+            key.extend_from_slice(&change.key);
+            match &change.new {
+                Some(value) => batch.put(&key, value),
+                None => batch.delete(&key),
+            }
+        }
+    }
+    batch
 }
 
 fn undo_entries(changes: &[Change]) -> UndoWriter {
-    let effective = || changes.iter().filter(|change| change.old != change.new);
-    let bytes = |change: &Change| UndoWriter::entry_bytes(change.store, &change.key, change.old.as_deref());
-    let mut undo = UndoWriter::with_capacity(effective().map(bytes).sum());
-    for change in effective() {
-        undo.entry(change.store, &change.key, change.old.as_deref());
+    let bytes = |change: &Change| change.key.len() + change.old.as_ref().map_or(0, Vec::len);
+    let mut undo = UndoWriter::with_capacity(effective(changes).map(bytes).sum(), changes.len());
+    for group in changes.chunk_by(|a, b| a.store == b.store) {
+        let entries = effective(group).count();
+        if entries > 0 {
+            undo.store(group[0].store, entries);
+        }
+        for change in effective(group) {
+            undo.entry(&change.key, change.old.as_deref());
+        }
     }
     undo
 }
@@ -537,15 +574,16 @@ fn taken_back(view: &View, tries: &Tries, undo: &Undo<'_>) -> Result<Tries, Stor
     let mut by_store: BTreeMap<usize, Vec<Update<'_>>> = BTreeMap::new();
     for entry in &undo.entries {
         let index = view.index(entry.store)?;
-        by_store
-            .entry(index)
-            .or_default()
-            .push(Update::new(entry.key, Before::Unknown, entry.old));
+        by_store.entry(index).or_default().push(Update {
+            key: entry.key,
+            before: Before::Unknown,
+            new: entry.old,
+        });
     }
     let mut changed = Vec::with_capacity(by_store.len());
     for (index, updates) in by_store {
         let delta = tries.stores[index]
-            .updated(updates)
+            .updated(&updates)
             .map_err(|_| malformed("an undo record contradicts the state"))?;
         changed.push((index, delta));
     }

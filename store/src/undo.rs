@@ -4,11 +4,14 @@
 //! parent height  u64 big endian      0 for the first block
 //! parent hash    32 bytes            app hash before the block
 //! app hash       32 bytes            app hash after it
-//! entries        until the end: store name (u8 length, bytes), key (u32 length, bytes),
-//!                old value (u32 length + 1, bytes; 0 if the key did not exist); integers big endian
+//! stores         until the end: name (u8 length, bytes), number of entries, entries
+//! entry          key (length, bytes), old value (length + 1, bytes; 0 if the key did not exist)
 //! ```
+//!
+//! Numbers and lengths without a width are LEB128: a record is nearly as long as what it takes back, and is written to the log and again to
+//! a file of its own.
 
-use crate::trie::Hash;
+use crate::sha256::Hash;
 
 const HEADER_BYTES: usize = 8 + 32 + 32;
 
@@ -18,37 +21,45 @@ pub(crate) struct UndoWriter {
 }
 
 impl UndoWriter {
-    /// A writer with room for entries of so many bytes in all, by [`UndoWriter::entry_bytes`].
-    pub(crate) fn with_capacity(entry_bytes: usize) -> UndoWriter {
-        let mut bytes = Vec::with_capacity(HEADER_BYTES + entry_bytes);
-        bytes.resize(HEADER_BYTES, 0);
-        UndoWriter { bytes }
+    /// A writer with room for so many bytes of keys and values, in so many entries.
+    pub(crate) fn with_capacity(bytes: usize, entries: usize) -> UndoWriter {
+        let mut record = Vec::with_capacity(HEADER_BYTES + bytes + 4 * entries);
+        record.resize(HEADER_BYTES, 0);
+        UndoWriter { bytes: record }
     }
 
-    /// What an entry takes.
-    pub(crate) fn entry_bytes(store: &str, key: &[u8], old: Option<&[u8]>) -> usize {
-        1 + store.len() + 4 + key.len() + 4 + old.map_or(0, <[u8]>::len)
-    }
-
-    /// Adds a key's value before the block. Lengths are bounded by `keys::MAX_*`, far below the fields' ranges.
-    pub(crate) fn entry(&mut self, store: &str, key: &[u8], old: Option<&[u8]>) {
+    /// Says that the next so many entries are a store's.
+    pub(crate) fn store(&mut self, name: &str, entries: usize) {
         self.bytes
-            .push(u8::try_from(store.len()).expect("store names are at most 32 bytes"));
-        self.bytes.extend_from_slice(store.as_bytes());
-        self.length(key.len());
+            .push(u8::try_from(name.len()).expect("store names are at most 32 bytes"));
+        self.bytes.extend_from_slice(name.as_bytes());
+        self.number(entries);
+    }
+
+    /// Adds a key's value before the block.
+    pub(crate) fn entry(&mut self, key: &[u8], old: Option<&[u8]>) {
+        self.number(key.len());
         self.bytes.extend_from_slice(key);
         match old {
-            None => self.length(0),
+            None => self.number(0),
             Some(old) => {
-                self.length(old.len() + 1);
+                self.number(old.len() + 1);
                 self.bytes.extend_from_slice(old);
             }
         }
     }
 
-    fn length(&mut self, length: usize) {
-        let length = u32::try_from(length).expect("keys and values are under 4 GiB");
-        self.bytes.extend_from_slice(&length.to_be_bytes());
+    fn number(&mut self, mut number: usize) {
+        while number >= 0x80 {
+            self.bytes.push((number & 0x7f) as u8 | 0x80);
+            number >>= 7;
+        }
+        self.bytes.push(number as u8);
+    }
+
+    /// Bytes of the record.
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len()
     }
 
     pub(crate) fn finish(mut self, parent_height: u64, parent_hash: &Hash, app_hash: &Hash) -> Vec<u8> {
@@ -86,13 +97,15 @@ impl<'a> Undo<'a> {
         while !rest.is_empty() {
             let name_len = take(&mut rest, 1)?[0];
             let store = std::str::from_utf8(take(&mut rest, usize::from(name_len))?).ok()?;
-            let key_len = length(&mut rest)?;
-            let key = take(&mut rest, key_len)?;
-            let old = match length(&mut rest)? {
-                0 => None,
-                more => Some(take(&mut rest, more - 1)?),
-            };
-            entries.push(UndoEntry { store, key, old });
+            for _ in 0..number(&mut rest)? {
+                let key_len = number(&mut rest)?;
+                let key = take(&mut rest, key_len)?;
+                let old = match number(&mut rest)? {
+                    0 => None,
+                    more => Some(take(&mut rest, more - 1)?),
+                };
+                entries.push(UndoEntry { store, key, old });
+            }
         }
         Some(Undo {
             parent_height,
@@ -115,15 +128,30 @@ pub(crate) fn length(rest: &mut &[u8]) -> Option<usize> {
     usize::try_from(u32::from_be_bytes(take(rest, 4)?.try_into().ok()?)).ok()
 }
 
+/// The next number in LEB128, of at most four bytes: lengths are under 2^28.
+fn number(rest: &mut &[u8]) -> Option<usize> {
+    let mut number = 0;
+    for shift in [0, 7, 14, 21] {
+        let byte = take(rest, 1)?[0];
+        number |= usize::from(byte & 0x7f) << shift;
+        if byte < 0x80 {
+            return Some(number);
+        }
+    }
+    None
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn record() -> Vec<u8> {
-        let mut undo = UndoWriter::with_capacity(0);
-        undo.entry("bank", b"k", Some(b"old"));
-        undo.entry("auth", b"absent", None);
-        undo.entry("auth", b"empty", Some(b""));
+        let mut undo = UndoWriter::with_capacity(0, 0);
+        undo.store("bank", 1);
+        undo.entry(b"k", Some(b"old"));
+        undo.store("auth", 2);
+        undo.entry(b"absent", None);
+        undo.entry(b"empty", Some(b""));
         undo.finish(7, &[1; 32], &[2; 32])
     }
 
@@ -147,10 +175,10 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_record_is_refused_except_between_entries() {
+    fn a_cut_record_is_refused_except_between_stores() {
         let bytes = record();
-        // 72 is the bare header, 72 + 17 ends the first entry, + 19 the second.
-        let ends = [72, 72 + 1 + 4 + 4 + 1 + 4 + 3, 89 + 1 + 4 + 4 + 6 + 4, bytes.len()];
+        // 72 is the bare header, 72 + 6 + 6 ends the first store's entries.
+        let ends = [72, 72 + (1 + 4 + 1) + (1 + 1 + 1 + 3), bytes.len()];
         for cut in 0..=bytes.len() {
             assert_eq!(
                 Undo::parse(&bytes[..cut]).is_some(),
@@ -158,5 +186,19 @@ mod tests {
                 "cut at {cut}"
             );
         }
+    }
+
+    #[test]
+    fn long_keys_and_values_read_back() {
+        for len in [0, 1, 126, 127, 128, 16_382, 16_383, 16_384, 1 << 21, 8 << 20] {
+            let old = vec![7; len];
+            let mut undo = UndoWriter::with_capacity(0, 0);
+            undo.store("bank", 1);
+            undo.entry(&old, Some(&old));
+            let bytes = undo.finish(0, &[1; 32], &[2; 32]);
+            let entry = &Undo::parse(&bytes).unwrap().entries[0];
+            assert_eq!((entry.key, entry.old), (&old[..], Some(&old[..])), "{len} bytes");
+        }
+        assert_eq!(number(&mut &[0xff; 9][..]), None);
     }
 }

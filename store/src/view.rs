@@ -8,7 +8,8 @@ use ics23::ExistenceProof;
 use crate::backend::{BackendView, Entries};
 use crate::error::HexBytes;
 use crate::proof::{self, StateProof};
-use crate::trie::{Delta, Found, Hash, KeyedLeaf, Trie};
+use crate::sha256::Hash;
+use crate::trie::{Delta, Found, KeyedLeaf, Trie};
 use crate::{keys, StoreError};
 
 /// The tries of one state: one per store, in the order of the store names, and the main trie over their roots. An empty store has no

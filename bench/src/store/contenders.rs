@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use tenure_bench_workload::contest::{Commit, Contestant};
 use tenure_bench_workload::cost::Stamp;
-use tenure_bench_workload::{Update, KEY_BYTES};
+use tenure_bench_workload::{Update, KEY_BYTES, VALUE_BYTES};
 use tenure_store::{Backend, Batch, Change, Store, StoreOptions};
 use tenure_store_rocks::{RocksBackend, RocksOptions};
 
@@ -31,7 +31,7 @@ impl Plain {
 
 impl Contestant for Plain {
     fn prepare(&mut self, updates: Vec<Update>) -> Result<Commit<'_>> {
-        let mut batch = Batch::with_capacity(updates.len());
+        let mut batch = Batch::with_capacity(updates.len(), updates.len() * (KEY_BYTES + VALUE_BYTES));
         for update in updates {
             batch.put(update.key, update.new);
         }

@@ -71,7 +71,7 @@ impl Jmt {
         let (root, update) = Sha256Jmt::new(&reader).put_value_set(changes, self.next)?;
         let known = Stamp::now();
         let (nodes, values) = (update.node_batch.nodes(), update.node_batch.values());
-        let mut batch = Batch::with_capacity(nodes.len() + values.len());
+        let mut batch = Batch::with_capacity(nodes.len() + values.len(), 0);
         for (key, node) in nodes {
             batch.put(node_key(key)?, borsh::to_vec(node)?);
         }

@@ -81,11 +81,22 @@ impl Kind {
             Kind::Cnidarium => "cnidarium 0.84",
         }
     }
+
+    /// Blocks of one turn, where a peer commits so many.
+    fn blocks(self, updates: usize, of_a_peer: usize) -> usize {
+        match self {
+            Kind::Plain | Kind::Ours | Kind::OursNoUndo => FLAT_UPDATES / updates,
+            Kind::Jmt | Kind::Nomt | Kind::Cnidarium => of_a_peer,
+        }
+    }
 }
 
-/// Updates of a block, and the blocks of one turn: enough that a store of RocksDB flushes a few times in seven turns. Of blocks of a hundred no
-/// bearable number is.
+/// Updates of a block, and the blocks of one turn of a peer.
 const BLOCKS: [(usize, usize); 3] = [(10_000, 6), (1_000, 40), (100, 60)];
+
+/// Updates in one turn of a store that writes values only: in seven turns each fills some twenty memtables and merges its tables several times,
+/// so that the bytes of two such stores can be compared. Peers write so much more that theirs are even in fewer blocks.
+const FLAT_UPDATES: usize = 300_000;
 
 /// Fills a store and serves it over the standard streams.
 pub(crate) fn serve(contender: &Contender) -> Result<()> {
@@ -238,7 +249,8 @@ pub(crate) fn run(choices: &Choices) -> Result<Section> {
              RocksDB here is one library (11.8.1); ours, the plain batch and `jmt` use the node's settings with memtables of {} MiB and sync every block, NOMT \
              syncs too, cnidarium has its own settings and does not. CPU is that of all threads, microseconds an update: the median of the rounds while blocks are \
              committed, plus flushes and compactions between them. Bytes are those written for each byte updated, compactions included. \
-             With 100 updates a block a run is too short for flushes to be spread evenly: there the background and the bytes are partly chance.",
+             Ours and the plain batch commit {FLAT_UPDATES} updates a round, so that each merges its tables several times; the peers commit fewer blocks, and with \
+             100 updates a block their background and bytes are partly chance.",
             choices.rounds,
             contenders::SIZES.write_buffer_bytes >> 20,
         ),
@@ -276,6 +288,7 @@ fn contest(choices: &Choices, kinds: &[Kind], keys: usize, section: &mut Section
                 choices.rounds
             );
             for (store, turns) in stores.iter_mut().zip(&mut turns) {
+                let blocks = store.kind.blocks(updates, blocks);
                 turns.push(store.ask(Request::Turn { blocks, updates })?);
             }
         }

@@ -106,6 +106,9 @@ fn options(sizes: RocksOptions) -> Options {
     // Tables as large as a memtable, so that small memtables make small tables and compactions stay short.
     options.set_target_file_size_base(sizes.write_buffer_bytes as u64);
     options.set_max_bytes_for_level_base(4 * sizes.write_buffer_bytes as u64);
+    // The newest tables are merged when they are as large as the level below them, not when there are four: where undo records fill half a
+    // memtable, its table is half as large, and the values would be merged twice as often.
+    options.set_level_zero_file_num_compaction_trigger(8);
     options.set_max_background_jobs(2);
     // Undo records are large, never changed and soon removed: beside the tables no compaction copies them.
     options.set_enable_blob_files(true);

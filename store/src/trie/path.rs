@@ -1,6 +1,8 @@
 //! Ways through a version: from the root to a key, and to its neighbours.
 
-use super::{bit, sha256, At, Child, Hash, Trie, SHARDS};
+use super::arena::Reader;
+use super::{bit, At, Child, Trie, SHARDS};
+use crate::sha256::{sha256, Hash};
 
 /// One inner node passed on the way to a key hash.
 pub(crate) struct Step {
@@ -88,14 +90,11 @@ impl Trie {
         }
         let shard = index - SHARDS;
         let arena = self.forest.shards[shard].read();
+        let nodes = arena.at(self.version);
         let mut node = self.top.shard(shard);
-        while let At::Inner(inner) = node.at {
-            let inner = arena.inner(inner);
+        while let At::Inner(slot) = node.at {
             let right = bit(key_hash, steps.len());
-            let (next, other) = match right {
-                true => (inner.right, inner.left),
-                false => (inner.left, inner.right),
-            };
+            let [other, next] = sides(nodes, slot, right);
             steps.push(Step {
                 right,
                 sibling: other.hash,
@@ -131,19 +130,25 @@ impl Trie {
             }
         };
         let arena = self.forest.shards[shard].read();
+        let nodes = arena.at(self.version);
         loop {
             match node.at {
-                At::Inner(index) => {
-                    let inner = arena.inner(index);
-                    let (wanted, other) = match right {
-                        true => (inner.right, inner.left),
-                        false => (inner.left, inner.right),
-                    };
+                At::Inner(slot) => {
+                    let [other, wanted] = sides(nodes, slot, right);
                     node = if wanted.is_empty() { other } else { wanted };
                 }
-                At::Leaf(index) => return arena.leaf(index).to_vec(),
+                At::Leaf(slot) => return nodes.leaf(slot).to_vec(),
                 at => unreachable!("a committed subtree that is not empty ends in a leaf, not {at:?}"),
             }
         }
     }
+}
+
+/// The two sides of an inner node, the wanted one last.
+fn sides(nodes: Reader<'_>, slot: u32, right: bool) -> [Child; 2] {
+    let (links, hashes) = (nodes.links(slot), nodes.sides(slot));
+    [!right, right].map(usize::from).map(|side| Child {
+        at: links[side].at(),
+        hash: hashes.0[side],
+    })
 }

@@ -1,6 +1,7 @@
 //! The levels above the shards: one small array per version.
 
-use super::{joined, At, Child, Joined, SHARDS};
+use super::{inner_preimage, joined, At, Child, Joined, SHARDS, SHARD_BITS};
+use crate::sha256;
 
 /// A complete binary tree in heap order: the root is 1, the children of `i` are `2i` and `2i + 1`, shard `s` is `SHARDS + s`.
 #[derive(Clone)]
@@ -19,14 +20,24 @@ impl Top {
             nodes[SHARDS + shard] = root;
             changed[SHARDS + shard] = true;
         }
-        for index in (1..SHARDS).rev() {
-            if changed[2 * index] || changed[2 * index + 1] {
-                changed[index] = true;
-                nodes[index] = match joined(&nodes[2 * index], &nodes[2 * index + 1]) {
-                    Joined::Up(child) => child,
-                    Joined::Inner(hash) => Child { at: At::Above, hash },
-                };
+        for level in (0..SHARD_BITS).rev() {
+            // Those whose hash changes; the nodes of a level are hashed together.
+            let mut inner = Vec::with_capacity(1 << level);
+            for index in 1 << level..2 << level {
+                if changed[2 * index] || changed[2 * index + 1] {
+                    changed[index] = true;
+                    match joined(&nodes[2 * index], &nodes[2 * index + 1]) {
+                        Joined::Up(child) => nodes[index] = child,
+                        Joined::Inner => inner.push(index),
+                    }
+                }
             }
+            sha256::for_each(
+                &mut nodes,
+                &inner,
+                |nodes, index| inner_preimage(&[nodes[2 * index].hash, nodes[2 * index + 1].hash]),
+                |nodes, index, hash| nodes[*index] = Child { at: At::Above, hash },
+            );
         }
         Top(nodes)
     }

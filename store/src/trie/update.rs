@@ -1,7 +1,11 @@
-//! A block's changes, computed beside the committed nodes of a shard.
+//! A block's changes, and the way down: which nodes of a shard they reach.
 
-use super::arena::{Arena, Inner, LeafKey, Staging};
-use super::{bit, joined, leaf_hash, sha256, At, Child, Hash, Joined, KeyedLeaf, SHARD_BITS};
+use std::ops::Range;
+
+use super::arena::{LeafKey, Reader};
+use super::staging::{Place, Placed, Staging};
+use super::{bit, leaf_preimage, At, Child, Hash, KeyedLeaf, SHARD_BITS};
+use crate::sha256::{self, sha256};
 
 /// What an update may assume about the key before it.
 #[derive(Clone, Copy)]
@@ -13,57 +17,12 @@ pub(crate) enum Before<'a> {
 }
 
 /// One key to set or to remove.
+#[derive(Clone, Copy)]
 pub(crate) struct Update<'a> {
-    pub(super) key_hash: Hash,
-    key: &'a [u8],
-    before: Before<'a>,
-    /// Hash of the new leaf; `None` removes the key.
-    new_leaf: Option<Hash>,
-}
-
-impl<'a> Update<'a> {
-    pub(crate) fn new(key: &'a [u8], before: Before<'a>, new: Option<&[u8]>) -> Update<'a> {
-        let key_hash = sha256(key);
-        Update {
-            key_hash,
-            key,
-            before,
-            new_leaf: new.map(|value| leaf_hash(&key_hash, &sha256(value))),
-        }
-    }
-
-    fn check_absent(&self) -> Result<(), Mismatch<'a>> {
-        match self.before {
-            Before::Known(Some(_)) => Err(Mismatch {
-                key: self.key,
-                detail: "there is no committed value",
-            }),
-            _ => Ok(()),
-        }
-    }
-
-    fn check_present(&self, leaf: &Hash) -> Result<(), Mismatch<'a>> {
-        match self.before {
-            Before::Unknown => Ok(()),
-            Before::Known(None) => Err(Mismatch {
-                key: self.key,
-                detail: "there is a committed value",
-            }),
-            Before::Known(Some(old)) if leaf_hash(&self.key_hash, &sha256(old)) == *leaf => Ok(()),
-            Before::Known(Some(_)) => Err(Mismatch {
-                key: self.key,
-                detail: "the committed value is another",
-            }),
-        }
-    }
-}
-
-/// References in the order of the key hashes. The first eight bytes nearly always decide, and are moved in place of the updates.
-pub(super) fn sorted<'u, 'a>(updates: &'u [Update<'a>]) -> Vec<&'u Update<'a>> {
-    let first = |hash: &Hash| hash.first_chunk().map_or(0, |first| u64::from_be_bytes(*first));
-    let mut order: Vec<(u64, &Update<'a>)> = updates.iter().map(|update| (first(&update.key_hash), update)).collect();
-    order.sort_unstable_by(|(a, x), (b, y)| a.cmp(b).then_with(|| x.key_hash.cmp(&y.key_hash)));
-    order.into_iter().map(|(_, update)| update).collect()
+    pub(crate) key: &'a [u8],
+    pub(crate) before: Before<'a>,
+    /// The value after it; `None` removes the key.
+    pub(crate) new: Option<&'a [u8]>,
 }
 
 /// The state before an update is not what its caller said.
@@ -73,132 +32,257 @@ pub(crate) struct Mismatch<'a> {
     pub(crate) detail: &'static str,
 }
 
-/// A leaf that has its place, on its way into a subtree.
-struct Placed {
-    key_hash: Hash,
-    leaf: Child,
+/// What must be at a key before its update.
+#[derive(Clone, Copy)]
+enum Expected {
+    Anything,
+    Nothing,
+    /// A leaf of this hash.
+    Leaf(Hash),
 }
 
-/// The shard's root after sorted updates to one whose root is `root`.
-pub(super) fn update<'a>(
-    arena: &Arena,
-    staging: &mut Staging,
-    root: Child,
-    updates: &[&Update<'a>],
-) -> Result<Child, Mismatch<'a>> {
-    fetch(arena, root, updates);
-    subtree(arena, staging, root, updates, SHARD_BITS)
+/// An update in hashes.
+pub(super) struct Hashed<'a> {
+    pub(super) key_hash: Hash,
+    key: &'a [u8],
+    expected: Expected,
+    /// Hash of the new leaf; `None` removes the key.
+    new_leaf: Option<Hash>,
 }
 
-/// Reads every node that the updates will visit, level by level. The reads of a level do not wait for each other, while the recursion would
-/// wait for each of its own: nearly all of an update's time would be that.
-fn fetch(arena: &Arena, root: Child, updates: &[&Update<'_>]) {
-    let mut ways: Vec<(At, &Hash)> = updates.iter().map(|update| (root.at, &update.key_hash)).collect();
-    let mut depth = SHARD_BITS;
-    while !ways.is_empty() {
-        ways.retain_mut(|(at, key_hash)| match *at {
-            At::Inner(index) => {
-                let inner = arena.inner(index);
-                *at = if bit(key_hash, depth) {
-                    inner.right.at
-                } else {
-                    inner.left.at
-                };
-                true
-            }
-            At::Leaf(index) => {
-                std::hint::black_box(arena.leaf(index).first());
-                false
-            }
-            _ => false,
-        });
-        depth += 1;
+impl<'a> Hashed<'a> {
+    fn check_absent(&self) -> Result<(), Mismatch<'a>> {
+        match self.expected {
+            Expected::Leaf(_) => Err(Mismatch {
+                key: self.key,
+                detail: "there is no committed value",
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    fn check_present(&self, leaf: &Hash) -> Result<(), Mismatch<'a>> {
+        match self.expected {
+            Expected::Anything => Ok(()),
+            Expected::Nothing => Err(Mismatch {
+                key: self.key,
+                detail: "there is a committed value",
+            }),
+            Expected::Leaf(expected) if expected == *leaf => Ok(()),
+            Expected::Leaf(_) => Err(Mismatch {
+                key: self.key,
+                detail: "the committed value is another",
+            }),
+        }
     }
 }
 
-/// A shard of sorted leaves.
-pub(super) fn build(leaves: Vec<KeyedLeaf>, staging: &mut Staging) -> Child {
-    let place = |KeyedLeaf { key_hash, hash, key }| Placed {
+/// The hashes of updates, in their order.
+pub(super) fn hashed<'a>(updates: &[Update<'a>]) -> Vec<Hashed<'a>> {
+    /// A value that an update speaks of.
+    struct Value {
+        update: usize,
+        is_new: bool,
+        hash: Hash,
+    }
+    let keys: Vec<&[u8]> = updates.iter().map(|update| update.key).collect();
+    let with_key = |(update, key_hash): (&Update<'a>, Hash)| Hashed {
         key_hash,
-        leaf: Child {
-            at: staging.add_leaf(key),
-            hash,
+        key: update.key,
+        expected: match update.before {
+            Before::Unknown => Expected::Anything,
+            Before::Known(_) => Expected::Nothing,
         },
+        new_leaf: None,
     };
-    let placed: Vec<Placed> = leaves.into_iter().map(place).collect();
-    assemble(staging, &placed, SHARD_BITS)
+    let mut hashed: Vec<Hashed<'a>> = updates.iter().zip(sha256::digests(&keys)).map(with_key).collect();
+    let mut values = Vec::with_capacity(2 * updates.len());
+    let mut bytes = Vec::with_capacity(2 * updates.len());
+    for (index, update) in updates.iter().enumerate() {
+        let old = match update.before {
+            Before::Known(old) => old,
+            Before::Unknown => None,
+        };
+        for (value, is_new) in [(old, false), (update.new, true)] {
+            if let Some(value) = value {
+                bytes.push(value);
+                values.push((index, is_new));
+            }
+        }
+    }
+    let values: Vec<Value> = values
+        .into_iter()
+        .zip(sha256::digests(&bytes))
+        .map(|((update, is_new), hash)| Value { update, is_new, hash })
+        .collect();
+    sha256::for_each(
+        &mut hashed,
+        &values,
+        |hashed, value| leaf_preimage(&hashed[value.update].key_hash, &value.hash),
+        |hashed, value, leaf| match value.is_new {
+            true => hashed[value.update].new_leaf = Some(leaf),
+            false => hashed[value.update].expected = Expected::Leaf(leaf),
+        },
+    );
+    hashed
 }
 
-fn join(staging: &mut Staging, left: Child, right: Child) -> Child {
-    match joined(&left, &right) {
-        Joined::Up(child) => child,
-        Joined::Inner(hash) => Child {
-            at: staging.add_inner(Inner { left, right }),
-            hash,
-        },
+/// An update by its key hash, whose first bits are here: they nearly always decide, and are moved in place of the update.
+#[derive(Clone, Copy)]
+pub(super) struct Sorted<'u, 'a> {
+    first: u64,
+    pub(super) update: &'u Hashed<'a>,
+}
+
+impl Sorted<'_, '_> {
+    fn bit(&self, depth: usize) -> bool {
+        match depth {
+            0..64 => self.first >> (63 - depth) & 1 == 1,
+            _ => bit(&self.update.key_hash, depth),
+        }
     }
 }
 
-fn subtree<'a>(
-    arena: &Arena,
-    staging: &mut Staging,
-    node: Child,
-    updates: &[&Update<'a>],
-    depth: usize,
-) -> Result<Child, Mismatch<'a>> {
-    if updates.is_empty() {
-        return Ok(node);
+/// The updates in the order of the key hashes.
+pub(super) fn sorted<'u, 'a>(updates: impl Iterator<Item = &'u Hashed<'a>>) -> Vec<Sorted<'u, 'a>> {
+    let first = |hash: &Hash| hash.first_chunk().map_or(0, |first| u64::from_be_bytes(*first));
+    let mut sorted: Vec<Sorted<'u, 'a>> = updates
+        .map(|update| Sorted {
+            first: first(&update.key_hash),
+            update,
+        })
+        .collect();
+    sorted.sort_unstable_by(|a, b| (a.first.cmp(&b.first)).then_with(|| a.update.key_hash.cmp(&b.update.key_hash)));
+    sorted
+}
+
+/// Where some of the updates go: through a staged node, or to what is at an end of the inner nodes.
+struct Way<T> {
+    to: T,
+    updates: Range<usize>,
+}
+
+/// The ways of a shard: through the nodes of a level, through those of the next, and that have ended. Empty between shards, which share its
+/// memory.
+#[derive(Default)]
+pub(super) struct Ways {
+    level: Vec<Way<u32>>,
+    next: Vec<Way<u32>>,
+    ends: Vec<Way<(Place, usize)>>,
+}
+
+/// Stages what sorted updates reach in a shard whose root is `root`: copies of the inner nodes on their ways, the new leaves, and the new
+/// nodes above those. The hashes of inner nodes are [`staging::hash`](super::staging::hash)'s work.
+///
+/// Nearly all time goes into waiting for memory. So all ways go down a level at a time, by the links alone, and the hashes are copied when
+/// all nodes are known: the reads of each of these loops do not wait for each other.
+pub(super) fn stage<'a>(
+    shard: Reader<'_>,
+    root: Child,
+    updates: &[Sorted<'_, 'a>],
+    ways: &mut Ways,
+) -> Result<Staging, Mismatch<'a>> {
+    // An update has as many levels to itself as there are between so many updates and so many nodes, and two and a half shared ones. The
+    // logarithm is to half a level: growing would copy all.
+    let nodes_each = shard.inners() / updates.len().max(1);
+    let half_levels = nodes_each.saturating_mul(nodes_each).checked_ilog2().unwrap_or(0) as usize;
+    let mut staging = Staging::new(root, (half_levels + 6) * updates.len() / 2 + 1);
+    let Ways { level, next, ends } = ways;
+    let mut depth = SHARD_BITS;
+    let whole = 0..updates.len();
+    match root.at {
+        At::Inner(slot) => level.push(Way {
+            to: staging.add(slot, Place::ROOT, depth),
+            updates: whole,
+        }),
+        _ => ends.push(Way {
+            to: (Place::ROOT, depth),
+            updates: whole,
+        }),
     }
-    let At::Inner(index) = node.at else {
-        return replace(arena, staging, node, updates, depth);
-    };
-    let Inner { left, right } = *arena.inner(index);
-    let (to_left, to_right) = updates.split_at(updates.partition_point(|update| !bit(&update.key_hash, depth)));
-    let new_left = subtree(arena, staging, left, to_left, depth + 1)?;
-    let new_right = subtree(arena, staging, right, to_right, depth + 1)?;
-    if new_left == left && new_right == right {
-        return Ok(node);
+    while !level.is_empty() {
+        for way in &*level {
+            let node = &mut staging.nodes[way.to as usize];
+            node.links = shard.links(node.slot);
+        }
+        for Way {
+            to: node,
+            updates: through,
+        } in level.drain(..)
+        {
+            let links = staging.nodes[node as usize].links;
+            let Range { start, end } = through;
+            let middle = match end - start {
+                1 => start + usize::from(!updates[start].bit(depth)),
+                _ => start + updates[start..end].partition_point(|update| !update.bit(depth)),
+            };
+            for (right, updates) in [(false, start..middle), (true, middle..end)] {
+                let place = Place::side(node, right);
+                match links[usize::from(right)].at() {
+                    _ if updates.is_empty() => {}
+                    At::Inner(slot) => next.push(Way {
+                        to: staging.add(slot, place, depth + 1),
+                        updates,
+                    }),
+                    _ => ends.push(Way {
+                        to: (place, depth + 1),
+                        updates,
+                    }),
+                }
+            }
+        }
+        depth += 1;
+        std::mem::swap(level, next);
     }
-    staging.retire(node.at);
-    Ok(join(staging, new_left, new_right))
+    let Staging { nodes, sides, .. } = &mut staging;
+    sides.extend(nodes.iter().map(|node| *shard.sides(node.slot)));
+    for Way {
+        to: (place, depth),
+        updates: here,
+    } in ends.drain(..)
+    {
+        replace(shard, &mut staging, place, &updates[here], depth)?;
+    }
+    Ok(staging)
 }
 
 /// Updates a subtree of no leaf or one.
 fn replace<'a>(
-    arena: &Arena,
+    shard: Reader<'_>,
     staging: &mut Staging,
-    node: Child,
-    updates: &[&Update<'a>],
+    place: Place,
+    updates: &[Sorted<'_, 'a>],
     depth: usize,
-) -> Result<Child, Mismatch<'a>> {
-    let present = match node.at {
-        At::Leaf(index) => Some(arena.leaf(index)),
-        _ => None,
-    };
-    // By far the most frequent case, without the list: one key that is there. Its leaf stays where it is.
-    if let ([update], Some(key)) = (updates, present) {
-        if key == update.key {
-            update.check_present(&node.hash)?;
-            return Ok(match update.new_leaf {
-                Some(hash) => Child { hash, ..node },
+) -> Result<(), Mismatch<'a>> {
+    let node = staging.child(place);
+    // By far the most frequent case: one key that is there, as its leaf's hash shows. The key itself need not be read.
+    if let [Sorted { update, .. }] = updates {
+        if matches!(update.expected, Expected::Leaf(leaf) if leaf == node.hash) {
+            match update.new_leaf {
+                Some(leaf) => staging.set_hash(place, leaf),
                 None => {
-                    staging.retire(node.at);
-                    Child::EMPTY
+                    staging.remove_leaf(node.at);
+                    staging.set(place, Child::EMPTY);
                 }
-            });
+            }
+            return Ok(());
         }
     }
+    let present = match node.at {
+        At::Leaf(slot) => Some(shard.leaf(slot)),
+        _ => None,
+    };
     let mut leaves = Vec::with_capacity(updates.len() + 1);
     // The present leaf as long as no update has met it.
     let mut kept = present;
-    for update in updates {
+    for Sorted { update, .. } in updates {
         let mut at = None;
         if present == Some(update.key) {
             update.check_present(&node.hash)?;
             kept = None;
             match update.new_leaf {
                 Some(_) => at = Some(node.at),
-                None => staging.retire(node.at),
+                None => staging.remove_leaf(node.at),
             }
         } else {
             update.check_absent()?;
@@ -216,19 +300,21 @@ fn replace<'a>(
         let kept = Placed { key_hash, leaf: node };
         leaves.insert(leaves.partition_point(|leaf| leaf.key_hash < key_hash), kept);
     }
-    Ok(assemble(staging, &leaves, depth))
+    staging.assemble(place, &leaves, depth);
+    Ok(())
 }
 
-/// The subtree over leaves sorted by key hash that agree in the first `depth` bits.
-fn assemble(staging: &mut Staging, leaves: &[Placed], depth: usize) -> Child {
-    match leaves {
-        [] => Child::EMPTY,
-        [only] => only.leaf,
-        _ => {
-            let (left, right) = leaves.split_at(leaves.partition_point(|leaf| !bit(&leaf.key_hash, depth)));
-            let left = assemble(staging, left, depth + 1);
-            let right = assemble(staging, right, depth + 1);
-            join(staging, left, right)
-        }
-    }
+/// A shard of sorted leaves.
+pub(super) fn build(leaves: Vec<KeyedLeaf>) -> Staging {
+    let mut staging = Staging::new(Child::EMPTY, leaves.len() * 3 / 2);
+    let place = |KeyedLeaf { key_hash, hash, key }| Placed {
+        key_hash,
+        leaf: Child {
+            at: staging.add_leaf(key),
+            hash,
+        },
+    };
+    let placed: Vec<Placed> = leaves.into_iter().map(place).collect();
+    staging.assemble(Place::ROOT, &placed, SHARD_BITS);
+    staging
 }

@@ -390,7 +390,7 @@ fn a_damaged_database_is_refused_with_its_reason() {
     }
     let layout = open_after(b"m/layout", Some(&[0, 0, 0, 9])).to_string();
     assert!(
-        layout.contains("layout version 9, this build reads version 1"),
+        layout.contains("layout version 9, this build reads version 2"),
         "{layout}"
     );
     type Damage = (&'static [u8], Option<&'static [u8]>, &'static str);

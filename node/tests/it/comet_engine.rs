@@ -1,6 +1,7 @@
 //! CometBFT as the node's servers see it: blocks and heads are what the application has committed, not what CometBFT has already. The CometBFT here is the
 //! JSON-RPC of a chain that is further than the application, and this test, which drives the application over ABCI.
 
+use std::path::Path;
 use std::sync::{Arc, Barrier};
 
 use anyhow::{Context, Result};
@@ -14,7 +15,7 @@ use tenure_comet::rpc::Rpc;
 use tenure_node::account_key::AccountKey;
 use tenure_node::config::{AppAddress, CometConfig};
 use tenure_node::engine::comet::{external, Setup};
-use tenure_node::engine::{Engine, Head};
+use tenure_node::engine::{Engine, Head, Started};
 use tenure_node::home::Home;
 use tenure_proto::cosmos::base::node::v1beta1::service_client::ServiceClient;
 use tenure_proto::cosmos::base::node::v1beta1::StatusRequest;
@@ -52,6 +53,23 @@ impl Application for Slow {
         self.0.wait();
         ResponseCommit::default()
     }
+}
+
+/// The application behind the gate and the chain's JSON-RPC as its CometBFT, from this head on.
+fn begin(dir: &Path, net: &Net, gate: Arc<Barrier>, head: Head) -> Result<Started> {
+    let home = Home::new(dir.to_owned());
+    let mut config = CometConfig::parse("", &Default::default())?;
+    config.rpc = net.rpc;
+    config.proxy_app = AppAddress::Unix("app.sock".to_owned());
+    let setup = Setup {
+        home: &home,
+        config: &config,
+        archive: Default::default(),
+        chain_id: CHAIN_ID.to_owned(),
+        head: Some(head),
+        reset: Arc::new(|| {}),
+    };
+    external(Slow(gate), setup)
 }
 
 fn time(block: &Block) -> Result<tendermint::Time> {
@@ -103,20 +121,8 @@ async fn a_block_is_shown_when_it_is_committed_and_not_when_cometbft_has_it() ->
     };
 
     let dir = tempfile::tempdir()?;
-    let home = Home::new(dir.path().to_owned());
-    let mut config = CometConfig::parse("", &Default::default())?;
-    config.rpc = net.rpc;
-    config.proxy_app = AppAddress::Unix("app.sock".to_owned());
     let gate = Arc::new(Barrier::new(2));
-    let setup = Setup {
-        home: &home,
-        config: &config,
-        archive: Default::default(),
-        chain_id: CHAIN_ID.to_owned(),
-        head: Some(head_of(COMMITTED, &[5; 32])?),
-        reset: Arc::new(|| {}),
-    };
-    let started = external(Slow(gate.clone()), setup)?;
+    let started = begin(dir.path(), &net, gate.clone(), head_of(COMMITTED, &[5; 32])?)?;
     let engine = started.engine.clone();
     let mut heads = engine.heads();
     let seen = heads.borrow_and_update().clone();
@@ -205,11 +211,6 @@ async fn the_head_is_completed_by_an_external_engine_too() -> Result<()> {
         net.block()?;
     }
     let (id, block) = Rpc::new(net.rpc).block(Some(COMMITTED))?.context("a block")?;
-    let dir = tempfile::tempdir()?;
-    let home = Home::new(dir.path().to_owned());
-    let mut config = CometConfig::parse("", &Default::default())?;
-    config.rpc = net.rpc;
-    config.proxy_app = AppAddress::Unix("app.sock".to_owned());
     let whole = Head {
         height: COMMITTED,
         time: time(&block)?,
@@ -221,15 +222,8 @@ async fn the_head_is_completed_by_an_external_engine_too() -> Result<()> {
         block_hash: Vec::new(),
         ..whole.clone()
     };
-    let setup = Setup {
-        home: &home,
-        config: &config,
-        archive: Default::default(),
-        chain_id: CHAIN_ID.to_owned(),
-        head: Some(remembered),
-        reset: Arc::new(|| {}),
-    };
-    let started = external(Slow(Arc::new(Barrier::new(2))), setup)?;
+    let dir = tempfile::tempdir()?;
+    let started = begin(dir.path(), &net, Arc::new(Barrier::new(2)), remembered)?;
     started.ready.await;
     let mut heads = started.engine.heads();
     let limit = std::time::Duration::from_secs(20);

@@ -26,6 +26,8 @@ use crate::{
 
 /// About as many records as a transfer between two accounts meets.
 const RECORDS_A_TX: usize = 4;
+/// Most records that room is made for at once: those of 10,000 transfers. Whoever proposes a block decides how many transactions it claims to have.
+const MOST_RESERVED: usize = 40_000;
 
 impl Inner {
     /// InitChain. May be repeated until the first commit: nothing is persisted before.
@@ -96,7 +98,8 @@ impl Inner {
         let (mut ctx, begin_events) = self.begin_block(self.next_block(height, time)?)?;
         let (state, _) = self.latest_state();
         verify_ahead(&state, &ctx.block, txs, &self.signatures);
-        ctx.state.reserve(txs.len().saturating_mul(RECORDS_A_TX));
+        ctx.state
+            .reserve(txs.len().saturating_mul(RECORDS_A_TX).min(MOST_RESERVED));
         let Some(tx_results) = self.run_txs(&mut ctx, txs, stopped)? else {
             return Ok(None);
         };

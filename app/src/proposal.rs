@@ -19,7 +19,7 @@ use tenure_types::sdk;
 
 use crate::{
     app::{App, Inner},
-    tx::{deliver, verify_ahead, Rules, Tx, MAX_FREE_GAS},
+    tx::{deliver, verify_ahead, Rules, Tx, MAX_FREE_GAS, SIGNATURE_BYTES},
 };
 
 /// Messages of the lane. A transaction is in it if all its messages are.
@@ -155,8 +155,10 @@ impl Inner {
         Ok(chosen)
     }
 
-    /// Refuses only what no honest proposer makes: a transaction that is too long or does not decode, or more bytes or gas than a block holds.
-    /// A pure function of the committed state and the block. Returns the transactions.
+    /// Refuses only what no honest proposer makes: a transaction that is too long, does not decode, or lacks a message or a signature; more
+    /// bytes or gas than a block holds. Since each must have the bytes of a signature, a block has room for some sixty thousand: without that,
+    /// one proposer could make every validator work through two million empty ones. A pure function of the committed state and the block.
+    /// Returns the transactions.
     fn judge(&self, request: &RequestProcessProposal) -> Result<Vec<Result<Arc<Tx>>>> {
         let (state, block) = self.latest_state();
         let chain = clock::params(&mut Ctx::new(state, block, Mode::Query))?;
@@ -168,10 +170,26 @@ impl Inner {
             let message = format!("the transactions have {bytes} bytes, a block holds {MAX_BLOCK_TX_BYTES}");
             return Err(Error::sdk(sdk::TX_TOO_LARGE, message));
         }
+        let unsigned = |i: usize| {
+            Error::sdk(
+                sdk::NO_SIGNATURES,
+                format!("txs[{i}] is not signed: no signatures supplied"),
+            )
+        };
+        if let Some(i) = request.txs.iter().position(|tx| tx.len() < SIGNATURE_BYTES) {
+            return Err(unsigned(i));
+        }
         let decoded = self.decode_all(&request.txs, chain.max_tx_bytes);
         let mut gas: u64 = 0;
         for (i, tx) in decoded.iter().enumerate() {
             let tx = tx.as_ref().map_err(|e| e.clone().context(format!("txs[{i}]")))?;
+            if tx.messages.is_empty() {
+                let message = format!("txs[{i}] has no messages: invalid request");
+                return Err(Error::sdk(sdk::INVALID_REQUEST, message));
+            }
+            if tx.raw.signatures.iter().all(Vec::is_empty) {
+                return Err(unsigned(i));
+            }
             gas = gas.saturating_add(tx.gas_wanted());
         }
         if gas > chain.max_block_gas {

@@ -23,7 +23,7 @@ use tenure_x_bank as bank;
 use super::{cache::Signer, free, sign, Signatures, Tx};
 
 /// Length of a signature.
-const SIGNATURE_BYTES: usize = 64;
+pub(crate) const SIGNATURE_BYTES: usize = 64;
 /// What a signed transaction has and an estimate may leave out, with field headers: a signature, a key, a sign mode, a fee with its gas limit.
 const SIGNATURE_FIELD_BYTES: usize = 66;
 const KEY_FIELD_BYTES: usize = 75;

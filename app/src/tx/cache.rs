@@ -30,7 +30,7 @@ impl Transactions {
         self.0.write().put_weighing(tx.len, tx.hash, tx.clone());
     }
 
-    /// Forgets those that are in a committed block: nobody will ask for them again.
+    /// Forgets those that nobody will ask for again: they are in a committed block, or the mempool drops them because a check failed.
     pub(crate) fn forget<'a>(&self, hashes: impl IntoIterator<Item = &'a [u8; 32]>) {
         let mut held = self.0.write();
         hashes.into_iter().for_each(|hash| held.forget(hash));

@@ -11,7 +11,7 @@ mod result;
 mod run;
 mod sign;
 
-pub(crate) use ante::Rules;
+pub(crate) use ante::{Rules, SIGNATURE_BYTES};
 pub(crate) use cache::{Signatures, Transactions};
 pub(crate) use decode::{decode, Routes, Tx};
 pub use free::MAX_FREE_GAS;

@@ -97,7 +97,20 @@ fn only_malformed_proposals_are_refused() {
         accepted(&chain, &[good.clone(), good.clone()]),
         "a transaction that fails is not malformed"
     );
-    assert!(!accepted(&chain, &[good, vec![1, 2, 3]]));
+    assert!(!accepted(&chain, &[good.clone(), vec![1, 2, 3]]));
+    // What is no transaction of anybody's: a proposer could fill a block with two million empty ones.
+    assert!(!accepted(&chain, &[good, Vec::new()]));
+    let mut empty = draft(&chain, alice, Vec::new());
+    assert!(!accepted(&chain, &[empty.bytes(&[alice])]), "without a message");
+    assert!(
+        !accepted(
+            &chain,
+            &[draft(&chain, alice, vec![send(alice, &bob.address, 1)]).bytes(&[])]
+        ),
+        "unsigned"
+    );
+    empty.body.memo = "m".repeat(100);
+    assert!(!accepted(&chain, &[empty.bytes(&[])]));
     let mut long = draft(&chain, alice, vec![send(alice, &bob.address, 1)]);
     long.body.memo = "m".repeat(262_144);
     assert!(!accepted(&chain, &[long.bytes(&[alice])]));

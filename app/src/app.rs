@@ -11,7 +11,7 @@ use tenure_sdk::{
 use tenure_store::{snapshot::discard_unfinished, Backend, Staged, Store, StoreError, StoreOptions, View};
 
 use crate::{
-    check::CheckState,
+    check::{CheckState, MempoolLimits},
     identity,
     modules::{self, modules},
     restore::Restoring,
@@ -41,6 +41,8 @@ pub struct AppOptions {
     pub signature_cache: usize,
     /// Bytes of transactions from the mempool that are remembered decoded, which takes some five times as many; 0 for none.
     pub transaction_cache: usize,
+    /// What the engine's mempool holds at most, of which an eighth is kept for free attestations; without it none is.
+    pub mempool: Option<MempoolLimits>,
     /// Records of the latest state that are kept in memory beside the database, some 250 bytes each; 0 for none.
     pub record_cache: usize,
     /// Heights that queries are answered for, the latest included, at least 1. Not more than the store keeps views.
@@ -61,6 +63,7 @@ impl Default for AppOptions {
             signature_cache: 200_000,
             // Half of it stays: the transactions of two full blocks.
             transaction_cache: 16 << 20,
+            mempool: None,
             record_cache: 200_000,
             query_heights: 16,
             retain_blocks: 0,

@@ -42,6 +42,7 @@ mod staging;
 pub mod tx;
 
 pub use app::{App, AppOptions, OnBroken, OpenError};
+pub use check::MempoolLimits;
 pub use modules::{modules, stores};
 pub use proposal::MAX_BLOCK_TX_BYTES;
 pub use query::QueryAnswer;

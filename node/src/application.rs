@@ -9,7 +9,7 @@ use serde_json::Value;
 use tendermint::Time;
 use tendermint_proto::v0_38::abci::{RequestQuery, ResponseQuery};
 use tenure_app::snapshots::SnapshotInfo;
-use tenure_app::{genesis, App, SnapshotOptions};
+use tenure_app::{genesis, App, MempoolLimits, SnapshotOptions};
 use tenure_proto::Any;
 use tenure_solo::Genesis;
 use tenure_store::{Backend, StoreOptions, View};
@@ -17,7 +17,7 @@ use tenure_store_rocks::{RocksBackend, RocksOptions};
 use tenure_types::Address;
 
 use crate::chain::{Answer, Chain};
-use crate::config::{AppConfig, StoreConfig};
+use crate::config::{AppConfig, MempoolSettings, StoreConfig};
 use crate::engine::Head;
 use crate::home::Home;
 
@@ -36,8 +36,8 @@ impl Application {
         Self::open_with(path, config, AppOptions::default())
     }
 
-    /// Opens the state of a home for a chain that goes on: snapshots are made and offered, old blocks given up.
-    pub fn open_to_run(home: &Home, config: &AppConfig) -> Result<Self> {
+    /// Opens the state of a home for a chain that goes on: snapshots are made and offered, old blocks given up, room kept in the mempool.
+    pub fn open_to_run(home: &Home, config: &AppConfig, mempool: &MempoolSettings) -> Result<Self> {
         let snapshots = SnapshotOptions {
             every_blocks: config.state_sync.snapshot_interval,
             keep: config.state_sync.snapshot_keep_recent,
@@ -46,6 +46,10 @@ impl Application {
         let options = AppOptions {
             snapshots: Some(snapshots),
             retain_blocks: config.store.min_retain_blocks,
+            mempool: Some(MempoolLimits {
+                txs: u64::try_from(mempool.size).unwrap_or(u64::MAX),
+                bytes: mempool.max_txs_bytes,
+            }),
             ..AppOptions::default()
         };
         Self::open_with(&home.application_db(), &config.store, options)

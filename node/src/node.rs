@@ -102,7 +102,7 @@ pub fn start(home: &Home, _lock: HomeLock, env: &Env, options: StartOptions) -> 
         },
     );
 
-    let application = Application::open_to_run(home, &config)?;
+    let application = Application::open_to_run(home, &config, &comet.mempool)?;
     let height = application.head().0;
     if height == 0 {
         // The application would stop the process in InitChain; here the mistake has a place and the exit is an ordinary one.

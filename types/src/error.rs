@@ -98,6 +98,8 @@ pub mod sdk {
     pub const INVALID_REQUEST: u32 = 18;
     /// The transaction waits already.
     pub const TX_IN_MEMPOOL: u32 = 19;
+    /// The node's mempool has no room.
+    pub const MEMPOOL_IS_FULL: u32 = 20;
     /// The transaction is too long.
     pub const TX_TOO_LARGE: u32 = 21;
     /// The signer may not do this.

@@ -35,6 +35,11 @@ pub(crate) fn nonce(mode: Mode, tx: &Tx) -> Option<u64> {
     free.then_some(nonce)
 }
 
+/// Whether a transaction of the mempool asks to be taken as a free attestation. Says nothing of its worth.
+pub(crate) fn is_free(tx: &Tx) -> bool {
+    nonce(Mode::Check, tx).is_some()
+}
+
 /// Checks what is particular to it, before any signature is: the gas it asks for, its nonce, and that the signer is a provider who may attest the
 /// epoch. Most of what is sent in vain, a second one for the same epoch above all, ends here.
 pub(crate) fn check(ctx: &mut Ctx, tx: &Tx, nonce: u64) -> Result<()> {

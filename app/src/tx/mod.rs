@@ -14,6 +14,7 @@ mod sign;
 pub(crate) use ante::{Rules, SIGNATURE_BYTES};
 pub(crate) use cache::{Signatures, Transactions};
 pub(crate) use decode::{decode, Routes, Tx};
+pub(crate) use free::is_free;
 pub use free::MAX_FREE_GAS;
 pub(crate) use result::abci_event;
 pub(crate) use run::{check, deliver, failed, simulate, verify_ahead};

@@ -2,6 +2,7 @@
 
 use prost::Message;
 use tendermint_proto::v0_38::abci::CheckTxType;
+use tenure_app::{AppOptions, MempoolLimits};
 use tenure_proto::{
     any,
     cosmos::bank::v1beta1::{QueryBalanceRequest, QueryBalanceResponse},
@@ -11,7 +12,7 @@ use tenure_proto::{
 use tenure_types::sdk;
 
 use crate::{
-    chain::Chain,
+    chain::{options, Chain},
     market::{claim, lease, lease_ready, post_bid, provider, register, report_down},
     proposals::prepare,
     world::{draft, send, tx, Draft, Person, World},
@@ -23,7 +24,11 @@ const NOT_FOUND: u32 = 1;
 
 /// A chain on which these people are providers, each with an epoch to attest now.
 fn chain(world: &World, providers: &[usize]) -> Chain {
-    let mut chain = Chain::new(&world.app_state());
+    chain_with(options(), world, providers)
+}
+
+fn chain_with(options: AppOptions, world: &World, providers: &[usize]) -> Chain {
+    let mut chain = Chain::with(&world.app_state(), options);
     chain.block(1_000, &[]);
     for i in providers {
         let host = &world.people[*i];
@@ -292,4 +297,64 @@ fn no_provider_fills_the_reserve_before_every_other_had_a_turn() {
     assert_eq!(order, [0, 2, 1]);
     let results = chain.block(400, &proposed).tx_results;
     assert!(results.iter().all(|result| result.code == 0), "{results:?}");
+}
+
+#[test]
+fn a_flood_leaves_room_for_them_in_the_mempool() {
+    let world = World::new(5);
+    let [host, alice] = [&world.people[0], &world.people[1]];
+    let bytes = {
+        let chain = chain(&world, &[0]);
+        let mut draft = draft(&chain, alice, vec![send(alice, &host.address, 1)]);
+        draft.auth_info.signer_infos[0].sequence = 1;
+        draft.bytes(&[alice]).len() as u64
+    };
+    // Sixteen places, and the bytes of sixteen transactions.
+    for (txs, bytes) in [(16, 1 << 20), (1_000, 16 * bytes)] {
+        let mempool = Some(MempoolLimits { txs, bytes });
+        let options = AppOptions { mempool, ..options() };
+        let mut chain = chain_with(options, &world, &[0]);
+        let (_, first) = alice.account(&chain).unwrap();
+        let mut draft = draft(&chain, alice, vec![send(alice, &host.address, 1)]);
+        let flood: Vec<_> = (first..first + 30)
+            .map(|sequence| {
+                draft.auth_info.signer_infos[0].sequence = sequence;
+                draft.bytes(&[alice])
+            })
+            .collect();
+        let accepted = |chain: &Chain, txs: &[Vec<u8>]| {
+            let answers = txs.iter().map(|tx| chain.check(tx, CheckTxType::New));
+            answers.take_while(|answer| answer.code == 0).count()
+        };
+        assert_eq!(accepted(&chain, &flood), 14);
+        let refused = chain.check(&flood[14], CheckTxType::New);
+        assert_eq!(
+            (refused.codespace.as_str(), refused.code),
+            ("sdk", sdk::MEMPOOL_IS_FULL)
+        );
+        assert!(
+            refused.log.ends_with("mempool is full"),
+            "the words that brokers look for: {}",
+            refused.log
+        );
+        // An attestation that pays waits like all others; only the chain decides which are free.
+        let attestation = attest(&chain, host).unwrap();
+        let paid = tx(&chain, host, vec![attestation.clone()]);
+        assert_eq!(chain.check(&paid, CheckTxType::New).code, sdk::MEMPOOL_IS_FULL);
+        let attestation = free(&chain, host, vec![attestation]).bytes(&[host]);
+        let answer = chain.check(&attestation, CheckTxType::New);
+        assert_eq!(answer.code, 0, "{}", answer.log);
+        // A block takes the attestation and three of the flood; what still waits is checked again, and counts.
+        let mut block = vec![attestation];
+        block.extend_from_slice(&flood[..3]);
+        assert!(chain
+            .block(500, &block)
+            .tx_results
+            .iter()
+            .all(|result| result.code == 0));
+        for tx in &flood[3..14] {
+            assert_eq!(chain.check(tx, CheckTxType::Recheck).code, 0);
+        }
+        assert_eq!(accepted(&chain, &flood[14..]), 3);
+    }
 }

@@ -349,15 +349,12 @@ impl From<RpcError> for EngineError {
     }
 }
 
-/// The Cosmos SDK's code for a full mempool; no rule of the chain gives it.
-const MEMPOOL_FULL: u32 = 20;
-
 /// The Cosmos SDK's code for a refusal of CometBFT's mempool, found by its words as the SDK's broadcast service does.
 fn sdk_code(text: &str) -> Option<u32> {
     let text = text.to_lowercase();
     [
         ("tx already exists in cache", tenure_types::sdk::TX_IN_MEMPOOL),
-        ("mempool is full", MEMPOOL_FULL),
+        ("mempool is full", tenure_types::sdk::MEMPOOL_IS_FULL),
         ("tx too large", tenure_types::sdk::TX_TOO_LARGE),
         ("tx size is too big", tenure_types::sdk::TX_TOO_LARGE),
     ]

@@ -333,18 +333,18 @@ fn place<E: From<SnapshotError>>(
     let in_dir = |error| disk(&unfinished, error);
     remove(&unfinished).map_err(in_dir)?;
     fs::create_dir_all(&unfinished).map_err(in_dir)?;
-    if let Err(error) = write(&unfinished) {
-        // What is left of it now is removed at the next start.
-        let _ = remove(&unfinished);
-        return Err(error);
-    }
     let swap = || {
         File::open(&unfinished)?.sync_all()?;
         remove(&finished)?;
         fs::rename(&unfinished, &finished)?;
         File::open(dir)?.sync_all()
     };
-    swap().map_err(in_dir)?;
+    let placed = write(&unfinished).and_then(|()| Ok(swap().map_err(in_dir)?));
+    if let Err(error) = placed {
+        // What is left of it now is removed at the next start.
+        let _ = remove(&unfinished);
+        return Err(error);
+    }
     Ok(info(dir, height).ok_or_else(|| disk(&finished, io::ErrorKind::NotFound.into()))?)
 }
 

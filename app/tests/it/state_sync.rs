@@ -383,6 +383,12 @@ fn a_snapshot_from_elsewhere_is_taken_whole_or_not_at_all() {
         0,
         "nothing is left behind"
     );
+    // Nor when all is written and only its name is taken.
+    let name = to.path().join("6");
+    std::fs::write(&name, "no snapshot").unwrap();
+    assert!(import(None).is_err());
+    assert_eq!(std::fs::read_dir(to.path()).unwrap().count(), 1);
+    std::fs::remove_file(name).unwrap();
     assert_eq!(import(None).unwrap(), made);
     assert_eq!(snapshots::list(to.path()).unwrap(), [made]);
     // What was changed on the disk since is found, too.

@@ -21,7 +21,7 @@ use crate::{
     genesis,
     snapshots::Snapshots,
     staging::Executed,
-    tx::{abci_event, decode, deliver, failed, verify_ahead, Rules, Tx},
+    tx::{abci_event, decode, deliver, failed, Ahead, Rules, Tx},
 };
 
 /// About as many records as a transfer between two accounts meets.
@@ -97,10 +97,12 @@ impl Inner {
     ) -> Result<Option<Executed>> {
         let (mut ctx, begin_events) = self.begin_block(self.next_block(height, time)?)?;
         let (state, _) = self.latest_state();
-        verify_ahead(&state, &ctx.block, txs, &self.signatures);
+        let block = ctx.block.clone();
+        let ahead = Ahead::new(&state, &block, txs, &self.signatures);
         ctx.state
             .reserve(txs.len().saturating_mul(RECORDS_A_TX).min(MOST_RESERVED));
-        let Some(tx_results) = self.run_txs(&mut ctx, txs, stopped)? else {
+        let tx_results = ahead.during(|| self.run_txs(&mut ctx, txs, &ahead, stopped));
+        let Some(tx_results) = tx_results? else {
             return Ok(None);
         };
         for module in self.modules {
@@ -115,7 +117,6 @@ impl Inner {
             .map(|event| moded(event, "BeginBlock"))
             .chain(end_events.into_iter().map(|event| moded(event, "EndBlock")));
         let events = moded_events.collect();
-        let block = ctx.block.clone();
         let writes = ctx.state.into_writes()?;
         let changed = Changed::of(&writes.changes);
         let staged = self.store.load().stage(writes.changes);
@@ -236,13 +237,14 @@ impl Inner {
         &self,
         ctx: &mut Ctx,
         txs: &[Result<Arc<Tx>>],
+        ahead: &Ahead<'_>,
         stopped: &AtomicBool,
     ) -> Result<Option<Vec<ExecTxResult>>> {
         let rules = Rules::load(ctx)?;
         let most = rules.chain.max_block_gas;
         let mut results = Vec::with_capacity(txs.len());
         let mut wanted: u64 = 0;
-        for tx in txs {
+        for (i, tx) in txs.iter().enumerate() {
             if stopped.load(Ordering::Relaxed) {
                 return Ok(None);
             }
@@ -260,6 +262,7 @@ impl Inner {
                         let message = format!("the block's transactions ask for more gas than {most}: out of gas");
                         failed(&Error::sdk(sdk::OUT_OF_GAS, message), tx.gas_wanted(), 0, Vec::new())
                     } else {
+                        ahead.reach(i);
                         deliver(ctx, tx, &rules, &self.signatures)?.result
                     }
                 }

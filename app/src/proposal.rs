@@ -19,7 +19,7 @@ use tenure_types::sdk;
 
 use crate::{
     app::{App, Inner},
-    tx::{deliver, verify_ahead, Rules, Tx, MAX_FREE_GAS, SIGNATURE_BYTES},
+    tx::{deliver, Ahead, Rules, Tx, MAX_FREE_GAS, SIGNATURE_BYTES},
 };
 
 /// Messages of the lane. A transaction is in it if all its messages are.
@@ -108,7 +108,7 @@ impl Inner {
     fn choose<B: AsRef<[u8]> + Sync>(&self, ctx: &mut Ctx, txs: &[B], max_bytes: u64) -> Result<Vec<usize>> {
         let rules = Rules::load(ctx)?;
         let decoded = self.decode_all(txs, rules.chain.max_tx_bytes);
-        verify_ahead(&self.latest_state().0, &ctx.block, &decoded, &self.signatures);
+        Ahead::new(&self.latest_state().0, &ctx.block, &decoded, &self.signatures).all();
         let mut whole = Room {
             bytes: max_bytes,
             gas: rules.chain.max_block_gas,

@@ -34,14 +34,10 @@ struct Round {
 }
 
 /// A chain on RocksDB as a node has it.
-fn chain(directory: &Path, transfers: usize, accounts: usize) -> Result<Transfers> {
-    let options = AppOptions {
-        // A block's signatures are still there when the block comes.
-        signature_cache: 4 * transfers,
-        ..AppOptions::default()
-    };
+fn chain(directory: &Path, accounts: usize) -> Result<Transfers> {
     let backend = RocksBackend::open(directory)?;
-    Ok(Transfers::new(backend, StoreOptions::default(), options, accounts).with_numbers())
+    let (store, options) = (StoreOptions::default(), AppOptions::default());
+    Ok(Transfers::new(backend, store, options, accounts).with_numbers())
 }
 
 /// Measures.
@@ -49,8 +45,8 @@ pub(crate) fn run(choices: &Choices) -> Result<Section> {
     let (transfers, accounts) = (choices.transfers as usize, choices.accounts as usize);
     let scratch = tempfile::Builder::new().prefix("tenure-bench.").tempdir()?;
     eprintln!("two chains of {accounts} accounts");
-    let mut warm = chain(&scratch.path().join("warm"), transfers, accounts)?;
-    let mut cold = chain(&scratch.path().join("cold"), transfers, accounts)?;
+    let mut warm = chain(&scratch.path().join("warm"), accounts)?;
+    let mut cold = chain(&scratch.path().join("cold"), accounts)?;
     let mut rounds = Vec::new();
     for block in 1..=choices.blocks {
         eprintln!("block {block} of {}", choices.blocks);

@@ -78,7 +78,7 @@ impl Signatures {
                 chain_id: String::new(),
                 signers: Recent::new(capacity),
             }),
-            keys: RwLock::new(Recent::new(capacity / 4)),
+            keys: RwLock::new(Recent::new(capacity / 2)),
         }
     }
 

@@ -1,8 +1,5 @@
 //! Runs transactions: in a block, for the mempool, to estimate.
 
-use std::sync::Arc;
-
-use rayon::prelude::*;
 use tendermint_proto::v0_38::abci::ExecTxResult;
 use tenure_proto::cosmos::tx::v1beta1::SimulateResponse;
 use tenure_proto::{
@@ -10,13 +7,11 @@ use tenure_proto::{
     tendermint::abci as plain,
     Any,
 };
-use tenure_sdk::{Block, Ctx, Error, Event, GasMeter, Mode, Result, State};
-use tenure_x_auth as auth;
+use tenure_sdk::{Ctx, Error, Event, GasMeter, Result};
 
 use super::{
-    ante::{ante, shown_key, Payment, Rules},
-    cache::Signer,
-    result, sign, Signatures, Tx,
+    ante::{ante, Payment, Rules},
+    result, Signatures, Tx,
 };
 
 pub(crate) use super::result::failed;
@@ -116,44 +111,6 @@ pub(crate) fn simulate(ctx: &mut Ctx, tx: &Tx, rules: &Rules, signatures: &Signa
         gas_info: Some(gas_info),
         result: Some(result),
     })
-}
-
-/// Verifies in parallel the signatures of transactions that are about to be executed, so that execution finds them in the cache. What cannot
-/// be judged yet, because the account is made in the same block, is left to execution.
-pub(crate) fn verify_ahead(state: &State, block: &Block, txs: &[Result<Arc<Tx>>], signatures: &Signatures) {
-    if !signatures.remembers() {
-        return;
-    }
-    let ctx = || Ctx::new(state.clone(), block.clone(), Mode::Query);
-    let met = |tx: &&Arc<Tx>| signatures.met(tx.hash, tx.raw.signatures.len());
-    let new: Vec<&Arc<Tx>> = txs.iter().flatten().filter(|tx| !met(tx)).collect();
-    new.par_iter()
-        .with_min_len(8)
-        .for_each_init(ctx, |ctx, tx| verify_one(ctx, tx, signatures));
-}
-
-/// Verifies what signatures of a transaction can be judged.
-fn verify_one(ctx: &mut Ctx, tx: &Tx, signatures: &Signatures) {
-    let Ok(signers) = tx.signers() else { return };
-    for (i, (signer, info)) in signers.iter().zip(&tx.auth_info.signer_infos).enumerate() {
-        let Ok(Some(account)) = auth::account(ctx, signer) else {
-            continue;
-        };
-        let key = match auth::pub_key_of(&account) {
-            Ok(None) => shown_key(info).ok().flatten(),
-            Ok(known) => known,
-            Err(_) => None,
-        };
-        if let Some(compressed) = key {
-            let signer = Signer {
-                chain_id: &ctx.block.chain_id,
-                account_number: account.account_number,
-                compressed,
-            };
-            // Execution meets a bad one again, and says so.
-            let _ = sign::check(signatures, tx, (i, info), &signer);
-        }
-    }
 }
 
 /// Runs the messages. Their events carry the message's index, as on Cosmos chains.

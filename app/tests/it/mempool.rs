@@ -127,3 +127,42 @@ fn warm_and_cold_caches_give_equal_results() {
         assert_eq!(a, c);
     }
 }
+
+/// A block of several hundred transactions that no mempool has seen: its signatures are verified while it is executed.
+#[test]
+fn signatures_that_are_verified_beside_the_execution_decide_the_same() {
+    let world = World::new(11);
+    let state = world.app_state();
+    let without = AppOptions {
+        signature_cache: 0,
+        ..options()
+    };
+    let mut chains = [Chain::new(&state), Chain::with(&state, without)];
+    chains.iter_mut().for_each(|chain| drop(chain.block(1_000, &[])));
+    let (rich, new) = world.people[..6].split_at(5);
+    let mut txs = Vec::new();
+    for round in 0..80 {
+        for person in rich {
+            let mut draft = draft(&chains[0], person, vec![send(person, &world.people[7].address, 1)]);
+            draft.auth_info.signer_infos[0].sequence += round;
+            draft.fee().gas_limit = 200_000;
+            txs.push(draft.bytes(&[person]));
+        }
+    }
+    // Some are signed by somebody else; all that follows of the same account fails then.
+    let mut forged = draft(&chains[0], &rich[0], vec![send(&rich[0], &new[0].address, 1)]);
+    forged.auth_info.signer_infos[0].sequence += 60;
+    forged.fee().gas_limit = 200_000;
+    txs[60 * 5] = forged.bytes(&[&rich[1]]);
+    let [a, b] = chains.each_mut().map(|chain| chain.block(1_000, &txs));
+    assert!(a == b, "the answers differ");
+    let failed: Vec<_> = a
+        .tx_results
+        .iter()
+        .map(|result| result.code)
+        .filter(|code| *code != 0)
+        .collect();
+    assert_eq!(failed.len(), 20, "{failed:?}");
+    assert_eq!(failed[0], sdk::UNAUTHORIZED);
+    assert!(failed[1..].iter().all(|code| *code == sdk::WRONG_SEQUENCE));
+}

@@ -1,6 +1,7 @@
 //! Blocks of signed transfers beside a bare loop of libsecp256k1 verifications of the same signatures.
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::Result;
 use tenure_app::AppOptions;
@@ -9,7 +10,7 @@ use tenure_store::StoreOptions;
 use tenure_store_rocks::RocksBackend;
 
 use crate::report::{Bound, Goal, Section, Table};
-use crate::transfers::{verify_all, Transfers};
+use crate::transfers::{verify_all, Signed, Transfers};
 
 /// How the measurement runs.
 #[derive(clap::Args)]
@@ -30,8 +31,12 @@ struct Round {
     verify: Cost,
     check: Cost,
     warm: [Cost; 2],
+    staged: [Cost; 2],
     cold: [Cost; 2],
 }
+
+/// While votes travel: more than the execution of a block takes.
+const VOTES: Duration = Duration::from_millis(600);
 
 /// A chain on RocksDB as a node has it.
 fn chain(directory: &Path, accounts: usize) -> Result<Transfers> {
@@ -44,26 +49,39 @@ fn chain(directory: &Path, accounts: usize) -> Result<Transfers> {
 pub(crate) fn run(choices: &Choices) -> Result<Section> {
     let (transfers, accounts) = (choices.transfers as usize, choices.accounts as usize);
     let scratch = tempfile::Builder::new().prefix("tenure-bench.").tempdir()?;
-    eprintln!("two chains of {accounts} accounts");
+    eprintln!("three chains of {accounts} accounts");
     let mut warm = chain(&scratch.path().join("warm"), accounts)?;
     let mut cold = chain(&scratch.path().join("cold"), accounts)?;
+    let mut staged = chain(&scratch.path().join("staged"), accounts)?;
     let mut rounds = Vec::new();
     for block in 1..=choices.blocks {
         eprintln!("block {block} of {}", choices.blocks);
         let txs = warm.sign(transfers);
         let (verify, ()) = of(|| verify_all(&txs));
         let (check, ()) = of(|| txs.iter().for_each(|tx| warm.check(tx)));
-        let warm = [of(|| drop(warm.finalize(&txs))).0, of(|| warm.commit()).0];
-        let txs = cold.sign(transfers);
-        let cold = [of(|| drop(cold.finalize(&txs))).0, of(|| cold.commit()).0];
+        let warm = end(&mut warm, &txs);
+        let txs = staged.sign(transfers);
+        txs.iter().for_each(|tx| staged.check(tx));
+        staged.propose(&staged.block(&txs));
+        std::thread::sleep(VOTES);
+        let staged = end(&mut staged, &txs);
+        let cold_txs = cold.sign(transfers);
+        let cold = end(&mut cold, &cold_txs);
         rounds.push(Round {
             verify,
             check,
             warm,
+            staged,
             cold,
         });
     }
     Ok(section(choices, &rounds))
+}
+
+/// FinalizeBlock and Commit.
+fn end(chain: &mut Transfers, txs: &[Signed]) -> [Cost; 2] {
+    let block = chain.block(txs);
+    [of(|| drop(chain.finalize(block))).0, of(|| chain.commit()).0]
 }
 
 fn section(choices: &Choices, rounds: &[Round]) -> Section {
@@ -79,6 +97,10 @@ fn section(choices: &Choices, rounds: &[Round]) -> Section {
     add("CheckTx", &|round| round.check);
     add("FinalizeBlock, warm", &|round| round.warm[0]);
     add("Commit", &|round| round.warm[1]);
+    add("FinalizeBlock, executed while it was voted on", &|round| {
+        round.staged[0]
+    });
+    add("Commit", &|round| round.staged[1]);
     add("FinalizeBlock, cold", &|round| round.cold[0]);
     add("Commit", &|round| round.cold[1]);
     let cpu = |costs: &[Cost; 2]| (costs[0].cpu_ns + costs[1].cpu_ns) as f64;
@@ -90,8 +112,10 @@ fn section(choices: &Choices, rounds: &[Round]) -> Section {
     Section {
         method: format!(
             "{transfers} signed transfers a block between {} accounts (two keys of state each), on RocksDB with the node's settings, every commit synced; {} blocks of \
-             two chains in one process, in turn with the loop, medians. Warm: the signatures are remembered from CheckTx, as on a node that had the \
-             transactions in its mempool. Cold: none is, as in a node that replays blocks; they are verified on all cores.",
+             three chains in one process, in turn with the loop, medians. Warm: the signatures are remembered from CheckTx, as on a node that had the \
+             transactions in its mempool. Executed while it was voted on: the same on a validator, whose ProcessProposal began to execute the block; what \
+             that cost is not counted again, the line says what is left between decision and commit. Cold: nothing is remembered, as on a node that \
+             replays blocks; the signatures are verified on all cores while the block is executed.",
             choices.accounts, choices.blocks
         ),
         tables: vec![("**A transfer**".to_owned(), table)],

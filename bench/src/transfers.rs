@@ -8,7 +8,10 @@ use sha2::{Digest, Sha256};
 use tendermint_abci::Application;
 use tendermint_proto::{
     google::protobuf::Timestamp,
-    v0_38::abci::{CheckTxType, RequestCheckTx, RequestFinalizeBlock, RequestInitChain, ResponseFinalizeBlock},
+    v0_38::abci::{
+        response_process_proposal::ProposalStatus, CheckTxType, RequestCheckTx, RequestFinalizeBlock, RequestInitChain,
+        RequestProcessProposal, ResponseFinalizeBlock,
+    },
 };
 use tenure_app::{
     genesis::{default_app_state, Profile},
@@ -90,7 +93,7 @@ impl Transfers {
             height: 0,
             next: 0,
         };
-        chain.finalize(&[]);
+        chain.finalize(chain.block(&[]));
         chain.commit();
         chain
     }
@@ -182,14 +185,30 @@ impl Transfers {
         assert_eq!(response.code, 0, "{}", response.log);
     }
 
-    /// FinalizeBlock of the next block. Panics unless every transaction succeeds.
-    pub(crate) fn finalize(&self, txs: &[Signed]) -> ResponseFinalizeBlock {
-        let response = self.app.finalize_block(RequestFinalizeBlock {
+    /// The next block.
+    pub(crate) fn block(&self, txs: &[Signed]) -> RequestFinalizeBlock {
+        RequestFinalizeBlock {
             txs: txs.iter().map(|tx| tx.bytes.clone().into()).collect(),
             height: i64::try_from(self.height + 1).expect("a height"),
             time: timestamp(GENESIS_MS + 1_000 * (self.height + 1)),
             ..Default::default()
+        }
+    }
+
+    /// ProcessProposal of a block. Panics unless it is accepted.
+    pub(crate) fn propose(&self, block: &RequestFinalizeBlock) {
+        let response = self.app.process_proposal(RequestProcessProposal {
+            txs: block.txs.clone(),
+            height: block.height,
+            time: block.time,
+            ..Default::default()
         });
+        assert_eq!(response.status, i32::from(ProposalStatus::Accept));
+    }
+
+    /// FinalizeBlock. Panics unless every transaction succeeds.
+    pub(crate) fn finalize(&self, block: RequestFinalizeBlock) -> ResponseFinalizeBlock {
+        let response = self.app.finalize_block(block);
         let failed = response.tx_results.iter().find(|result| result.code != 0);
         assert!(failed.is_none(), "{failed:?}");
         response
@@ -248,7 +267,9 @@ mod tests {
             let txs = chain.sign(12);
             txs.iter().for_each(|tx| chain.check(tx));
             verify_all(&txs);
-            assert_eq!(chain.finalize(&txs).tx_results.len(), 12);
+            let block = chain.block(&txs);
+            chain.propose(&block);
+            assert_eq!(chain.finalize(block).tx_results.len(), 12);
             chain.commit();
         }
     }

@@ -1,6 +1,5 @@
-// CosmJS with the generated types, against a running tenured.
+// CosmJS with the generated types, against a running tenured: one of the programs that node/tests/cosmjs/run starts, with the first of its accounts.
 //
-//   node test.mjs account             prints <address>=<coins> of the account that the test needs in genesis
 //   node test.mjs run <run.json>      runs the test; exit code 1 if anything failed
 //
 // The mnemonic is for tests: whoever reads this file has it.
@@ -91,6 +90,5 @@ async function run(runFile) {
 }
 
 const [command, argument] = process.argv.slice(2);
-if (command === "account") console.log(`${address}=1000000000uten`);
-else if (command === "run") await run(argument);
-else throw new Error("usage: test.mjs account | run <run.json>");
+if (command === "run") await run(argument);
+else throw new Error("usage: test.mjs run <run.json>");

@@ -61,8 +61,8 @@ impl Default for AppOptions {
             invariants_every_block: false,
             on_broken: OnBroken::Abort,
             signature_cache: 200_000,
-            // Half of it stays: the transactions of two full blocks.
-            transaction_cache: 16 << 20,
+            // The transactions of two full blocks.
+            transaction_cache: 8 << 20,
             mempool: None,
             record_cache: 200_000,
             query_heights: 16,

@@ -8,32 +8,40 @@ use tenure_types::Result;
 
 use crate::state::{Base, Key, Records, Sought};
 
-/// A bounded map that forgets what was put long ago.
+/// A bounded map that forgets what was put long ago, in about the order in which it came; what was put again gets a second round (the CLOCK
+/// algorithm, F. J. Corbató, "A paging experiment with the Multics system", 1968, with puts in the place of uses).
 ///
-/// When the young generation is full it becomes the old one, and the old one is forgotten: every entry stays until at least half the capacity
-/// was put after it.
+/// An entry stays until about as many others as there is room for were put after it. One search finds it or finds that it is not there.
 pub struct Recent<K, V> {
-    half: usize,
-    /// Weight of all that was put into `young`.
+    capacity: usize,
+    /// Weight of all entries.
     weight: usize,
-    young: IndexMap<K, V>,
-    old: IndexMap<K, V>,
+    entries: IndexMap<K, Held<V>>,
+    /// Place of the entry that is forgotten next.
+    hand: usize,
+}
+
+struct Held<V> {
+    value: V,
+    weight: usize,
+    /// It was put again since the hand went past it.
+    again: bool,
 }
 
 impl<K: Hash + Eq, V> Recent<K, V> {
     /// Remembers entries of this weight in all at most, which is their number where none is told; 0 for none.
     pub fn new(capacity: usize) -> Self {
         Self {
-            half: capacity / 2,
+            capacity,
             weight: 0,
-            young: IndexMap::new(),
-            old: IndexMap::new(),
+            entries: IndexMap::new(),
+            hand: 0,
         }
     }
 
     /// What was put last under a key, unless it is forgotten.
     pub fn get<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> Option<&V> {
-        self.young.get(key).or_else(|| self.old.get(key))
+        self.entries.get(key).map(|held| &held.value)
     }
 
     /// Remembers a value.
@@ -41,40 +49,69 @@ impl<K: Hash + Eq, V> Recent<K, V> {
         self.put_weighing(1, key, value);
     }
 
-    /// Remembers a value of some weight, unless that is more than half the capacity.
+    /// Remembers a value of some weight, unless that is more than the capacity; whatever was under the key before is forgotten.
     pub fn put_weighing(&mut self, weight: usize, key: K, value: V) {
-        if weight > self.half {
+        if let Some(held) = self.entries.get_mut(&key).filter(|held| held.weight == weight) {
+            held.value = value;
+            held.again = true;
             return;
         }
-        self.weight = self.weight.saturating_add(weight);
-        if self.weight > self.half {
-            self.old = std::mem::take(&mut self.young);
-            self.weight = weight;
+        self.forget(&key);
+        if weight > self.capacity {
+            return;
         }
-        self.young.insert(key, value);
+        while self.weight > self.capacity.saturating_sub(weight) {
+            self.forget_one();
+        }
+        self.weight = self.weight.saturating_add(weight);
+        let again = false;
+        self.entries.insert(key, Held { value, weight, again });
+    }
+
+    /// Forgets an entry that was put long ago. Its place is the newest one's then, which was the last: behind the hand it stays for a whole round.
+    fn forget_one(&mut self) {
+        loop {
+            // The last is the newest: a round ends before it.
+            if self.hand.saturating_add(1) >= self.entries.len() {
+                self.hand = 0;
+            }
+            let Some((_, held)) = self.entries.get_index_mut(self.hand) else {
+                self.weight = 0;
+                return;
+            };
+            if !std::mem::take(&mut held.again) {
+                break;
+            }
+            self.hand = self.hand.saturating_add(1);
+        }
+        if let Some((_, held)) = self.entries.swap_remove_index(self.hand) {
+            self.weight = self.weight.saturating_sub(held.weight);
+        }
+        self.hand = self.hand.saturating_add(1);
     }
 
     /// Forgets what was put under a key.
     pub fn forget<Q: Hash + Equivalent<K> + ?Sized>(&mut self, key: &Q) {
-        self.young.swap_remove(key);
-        self.old.swap_remove(key);
+        if let Some(held) = self.entries.swap_remove(key) {
+            self.weight = self.weight.saturating_sub(held.weight);
+        }
     }
 
     /// Forgets everything.
     pub fn clear(&mut self) {
         self.weight = 0;
-        self.young.clear();
-        self.old.clear();
+        self.hand = 0;
+        self.entries.clear();
     }
 
-    /// Number of entries; one that was put again counts twice until the older is forgotten.
+    /// Number of entries.
     pub fn len(&self) -> usize {
-        self.young.len().saturating_add(self.old.len())
+        self.entries.len()
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.young.is_empty() && self.old.is_empty()
+        self.entries.is_empty()
     }
 }
 
@@ -199,18 +236,51 @@ mod tests {
         let mut none = Recent::new(0);
         none.put(1, 1);
         assert!(none.is_empty());
+    }
+
+    #[test]
+    fn nothing_is_forgotten_before_a_round_of_others_came() {
+        let mut recent = Recent::new(10);
+        for i in 0..1_000_u32 {
+            recent.put(i, i);
+            for last in i.saturating_sub(8)..=i {
+                assert_eq!(recent.get(&last), Some(&last), "put {} before", i - last);
+            }
+        }
+        // What is put again and again stays through all rounds.
+        for i in 1_000..2_000_u32 {
+            recent.put(i, i);
+            if i % 5 == 0 {
+                recent.put(1_000, i);
+            }
+            assert!(recent.get(&1_000).is_some(), "{i}");
+        }
+        // Even if all were put again, one goes.
+        for _ in 0..3 {
+            (2_000..2_010_u32).for_each(|i| recent.put(i, i));
+        }
+        recent.put(3_000, 1);
+        assert_eq!((recent.len(), recent.get(&3_000)), (10, Some(&1)));
+    }
+
+    #[test]
+    fn weights_are_counted_through_every_change() {
         let mut weighed = Recent::new(100);
         for i in 0..100_u32 {
             weighed.put_weighing(20, i, i);
             assert!(weighed.len() <= 5, "more than its capacity");
-            assert!(i == 0 || weighed.get(&(i - 1)).is_some(), "half of it stays");
+            assert!(i < 3 || (i - 3..i).all(|last| weighed.get(&last).is_some()));
         }
-        weighed.put_weighing(51, 7, 7);
-        assert_eq!(weighed.get(&7), None, "too heavy");
-        weighed.forget(&99);
-        assert!(weighed.get(&99).is_none() && weighed.get(&98).is_some());
+        assert_eq!(weighed.len(), 5);
+        // One that has become heavier takes the room of others; one that is too heavy is forgotten, not shown as it was.
+        weighed.put_weighing(60, 99, 7);
+        assert_eq!((weighed.get(&99), weighed.len()), (Some(&7), 3));
+        weighed.put_weighing(101, 99, 8);
+        assert_eq!((weighed.get(&99), weighed.len()), (None, 2));
         (90..99).for_each(|i| weighed.forget(&i));
-        assert!(weighed.is_empty(), "of either generation");
+        assert!(weighed.is_empty());
+        (0..5).for_each(|i| weighed.put_weighing(20, i, i));
+        assert_eq!(weighed.len(), 5, "what was forgotten weighs nothing");
     }
 
     /// A database that counts its reads.

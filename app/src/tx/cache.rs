@@ -94,7 +94,7 @@ impl Signatures {
 
     /// Whether it remembers anything: if not, verifying ahead of time is of no use.
     pub(crate) fn remembers(&self) -> bool {
-        self.capacity > 1
+        self.capacity > 0
     }
 
     /// Whether a signature of a transaction is its signer's, as `verify` says if it is not remembered. Error: that of `verify`.

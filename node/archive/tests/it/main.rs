@@ -2,6 +2,7 @@
 
 #![allow(clippy::disallowed_methods)] // Tests measure wall time.
 
+mod cost;
 mod crash;
 mod reads;
 mod toy;

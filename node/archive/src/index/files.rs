@@ -8,7 +8,9 @@ use crate::index::meta::Meta;
 use crate::keys::{self, META, TX_PREFIX};
 use rocksdb::compaction_filter::{CompactionFilter, Decision};
 use rocksdb::compaction_filter_factory::{CompactionFilterContext, CompactionFilterFactory};
-use rocksdb::{BlockBasedOptions, Cache, DBCompressionType, ErrorKind, LogLevel, Options, SliceTransform, DB};
+use rocksdb::{
+    BlockBasedIndexType, BlockBasedOptions, Cache, DBCompressionType, ErrorKind, LogLevel, Options, SliceTransform, DB,
+};
 use std::ffi::CStr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -135,9 +137,13 @@ fn try_open(dir: &Path, droppable: &Arc<AtomicU64>) -> Result<(DB, Meta), Unopen
 fn options(droppable: &Arc<AtomicU64>) -> Options {
     let mut table = BlockBasedOptions::default();
     table.set_block_cache(&Cache::new_lru_cache(CACHE_BYTES));
-    // Indices and filters count as blocks: memory stays bounded however long the index is.
+    // Indices and filters count as blocks, and are as small as others: memory stays bounded however long the index is, and one that was
+    // pushed out is read again without the rest of its table's.
     table.set_cache_index_and_filter_blocks(true);
-    table.set_pin_l0_filter_and_index_blocks_in_cache(true);
+    table.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
+    table.set_partition_filters(true);
+    table.set_metadata_block_size(4 << 10);
+    table.set_pin_top_level_index_and_filter(true);
     // A transaction is looked for by its hash, the beginning of its key: 1 % of the tables that do not have it are read.
     table.set_bloom_filter(10.0, false);
     table.set_whole_key_filtering(false);

@@ -289,3 +289,6 @@ impl Index {
         Ok(self.row(height)?.map(|(at, _)| at))
     }
 }
+
+#[cfg(test)]
+mod tests;

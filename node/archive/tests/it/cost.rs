@@ -13,6 +13,8 @@ use tenure_archive::{tx_hash, Archive, ArchiveOptions, Page};
 const DIR: &str = "TENURE_ARCHIVE_COST";
 const TXS: usize = 1_000;
 const BLOCKS: i64 = 100;
+/// Blocks after the last sync.
+const TAIL: i64 = 10;
 const SENDERS: u64 = 20_000;
 
 /// CPU time that this process has used, to the hundredth of a second.
@@ -157,6 +159,13 @@ fn filler() {
             );
         }
     }
+    // What is in memory only, to be made again.
+    for height in blocks + 1..=blocks + TAIL {
+        let (request, response) = block(height, &addresses);
+        archive.append(&request, &response).unwrap();
+        archive.publish(height);
+    }
+    archive.search_blocks("block.height=1", PAGE).unwrap();
     println!("written");
     std::io::stdout().flush().unwrap();
     std::thread::sleep(Duration::from_secs(60));
@@ -195,6 +204,7 @@ fn cost_of_transfers() {
     let begun = Instant::now();
     let archive = Archive::open(dir, ArchiveOptions::default()).unwrap();
     println!("opened {:?} after a kill", begun.elapsed());
+    let blocks = blocks + TAIL;
     assert_eq!(archive.range(), Some((1, blocks)));
     let txs = blocks.unsigned_abs() * TXS as u64;
     drop(archive);

@@ -4,5 +4,7 @@
 
 mod cost;
 mod crash;
+mod damage;
+mod model;
 mod reads;
 mod toy;

@@ -5,12 +5,12 @@
 use crate::cache::Cache;
 use crate::error::ArchiveError;
 use crate::index::Index;
+use crate::lock::Lock;
 use crate::log::{self, Entry, Kind, Location, Log};
 use crate::ranges::{self, Ranges};
 use crate::record::{Record, TxRecord};
 use parking_lot::{Condvar, Mutex};
 use std::collections::{BTreeMap, VecDeque};
-use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -73,7 +73,7 @@ pub(crate) struct Inner {
     head: watch::Sender<i64>,
     cache: Mutex<Cache>,
     /// Let go after everything above it.
-    _lock: File,
+    _lock: Lock,
 }
 
 struct Handle {
@@ -96,22 +96,6 @@ pub(crate) fn height(key: u64) -> i64 {
     i64::try_from(key).unwrap_or(i64::MAX)
 }
 
-/// Makes this process the only one that has the archive open, until it ends or the file is closed.
-fn lock(dir: &Path) -> Result<File, ArchiveError> {
-    let path = dir.join("lock");
-    let opened = File::options().write(true).create(true).truncate(false).open(&path);
-    let store = |path: PathBuf, e: std::io::Error| ArchiveError::Store {
-        path,
-        reason: e.to_string(),
-    };
-    let file = opened.map_err(|e| store(path.clone(), e))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(ArchiveError::Busy(dir.to_path_buf())),
-        Err(TryLockError::Error(e)) => Err(store(path, e)),
-    }
-}
-
 impl Archive {
     /// Opens or creates the archive in a directory and brings its index up to date. Error: another process has it, or a file cannot be
     /// read.
@@ -120,7 +104,7 @@ impl Archive {
             path: dir.to_path_buf(),
             reason: e.to_string(),
         })?;
-        let lock = lock(dir)?;
+        let lock = Lock::take(dir)?;
         let index = Index::open(dir)?;
         let from = index.applied();
         let first = from.map_or(0, |(segment, _)| segment);
@@ -236,6 +220,8 @@ impl Archive {
     /// executed again. For start, before an engine drives the application.
     pub fn align(&self, committed: i64) -> Result<(), ArchiveError> {
         let inner = self.inner();
+        // First, so that no round of pruning counts from a head that is given up.
+        inner.head.send_replace(committed.max(0));
         let last = inner.tail.lock().ranges.last_key_value().map(|(_, last)| *last);
         let above = last.filter(|last| *last > key(committed));
         if let Some(last) = above {
@@ -248,7 +234,6 @@ impl Archive {
             *inner.cache.lock() = Cache::default();
             self.indexed()?;
         }
-        inner.head.send_replace(committed.max(0));
         Ok(())
     }
 
@@ -421,6 +406,7 @@ impl Inner {
             Kind::Withdraw => {
                 tail.waiting.retain(|height, _| *height <= at);
                 ranges::clip(&mut tail.ranges, 0, at);
+                tail.floor = tail.floor.min(at.saturating_add(1));
             }
         }
         tail.queue.push_back(Entry {
@@ -570,8 +556,8 @@ impl Inner {
 
     /// The lowest height to keep, from now on invisible below it.
     fn floor(&self) -> u64 {
-        let head = key(*self.head.borrow());
         let mut tail = self.tail.lock();
+        let head = key(*self.head.borrow());
         if let Some(keep) = self.options.keep_heights {
             let floor = head.saturating_add(1).saturating_sub(keep.max(1));
             if floor > tail.floor {

@@ -22,6 +22,7 @@ mod cache;
 mod error;
 mod index;
 mod keys;
+mod lock;
 mod log;
 pub mod query;
 mod ranges;

@@ -9,7 +9,8 @@ use crate::keys::{self, META, TX_PREFIX};
 use rocksdb::compaction_filter::{CompactionFilter, Decision};
 use rocksdb::compaction_filter_factory::{CompactionFilterContext, CompactionFilterFactory};
 use rocksdb::{
-    BlockBasedIndexType, BlockBasedOptions, Cache, DBCompressionType, ErrorKind, LogLevel, Options, SliceTransform, DB,
+    BlockBasedIndexType, BlockBasedOptions, Cache, DBCompressionType, Env, ErrorKind, LogLevel, Options,
+    SliceTransform, DB,
 };
 use std::ffi::CStr;
 use std::path::{Path, PathBuf};
@@ -126,12 +127,23 @@ fn try_open(dir: &Path, droppable: &Arc<AtomicU64>) -> Result<(DB, Meta), Unopen
         true => Unopened::Damaged(e.to_string()),
         false => Unopened::Refused(failed(dir, &e)),
     };
-    let db = DB::open(&options(droppable), path(dir)).map_err(sort)?;
+    let mut options = options(droppable);
+    options.set_env(&env().map_err(sort)?);
+    let db = DB::open(&options, path(dir)).map_err(sort)?;
     let meta = match db.get(META).map_err(sort)? {
         Some(row) => Meta::decode(&row).map_err(Unopened::Damaged)?,
         None => Meta::default(),
     };
     Ok((db, meta))
+}
+
+/// Where RocksDB's threads come from. All databases of a process share them: there is one for the application's merges and one for ours, so
+/// that blocks do not wait behind an index.
+fn env() -> Result<Env, rocksdb::Error> {
+    let mut env = Env::new()?;
+    env.set_background_threads(2);
+    env.set_high_priority_background_threads(2);
+    Ok(env)
 }
 
 fn options(droppable: &Arc<AtomicU64>) -> Options {
@@ -157,7 +169,7 @@ fn options(droppable: &Arc<AtomicU64>) -> Options {
     options.set_target_file_size_base(MEMTABLE_BYTES as u64);
     options.set_max_bytes_for_level_base(4 * MEMTABLE_BYTES as u64);
     options.set_level_zero_file_num_compaction_trigger(8);
-    options.set_max_background_jobs(2);
+    options.set_max_background_jobs(2); // one flush and one merge at a time
     options.set_bytes_per_sync(1 << 20);
     options.set_paranoid_checks(true);
     options.set_compaction_filter_factory(Pruning(droppable.clone()));

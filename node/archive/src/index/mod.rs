@@ -214,6 +214,9 @@ impl Index {
                 batch.delete_range([tag], [tag.saturating_add(1)]);
             }
             meta.ranges.clear();
+            // An application that begins again below what was pruned is archived again from there.
+            meta.floor = meta.floor.min(last.saturating_add(1));
+            self.droppable.fetch_min(meta.floor, Ordering::Relaxed);
             return Ok(meta);
         }
         while let Some(height) = meta.ranges.last_key_value().map(|(_, to)| *to).filter(|to| *to > last) {

@@ -21,7 +21,7 @@ enum Step {
 fn an_event() -> impl Strategy<Value = Event> {
     let name = prop::sample::select(vec!["a", "b", "a.b"]);
     let key = prop::sample::select(vec!["x", "y", "b.x", "secret"]);
-    let value = prop::sample::select(vec!["", "1", "2", "10", "red", "redder", "1red"]);
+    let value = prop::sample::select(vec!["", "1", "1", "2", "10", "red", "red", "red", "redder", "1red"]);
     (name, key, value).prop_map(|(name, key, value)| event(name, &[(key, value)]))
 }
 
@@ -47,8 +47,10 @@ fn a_condition() -> impl Strategy<Value = String> {
         " CONTAINS 'red'",
         " CONTAINS '1'",
     ]);
+    let text = prop::sample::select(vec!["a.x='red'", "a.x='1'", "b.y='red'", "b.y='1'", "a.b.x='red'"]);
     let on_height = prop::sample::select(vec![">3", "<9", "=5", ">=2", "<=7"]);
     prop_oneof![
+        4 => text.prop_map(str::to_owned),
         4 => (key, rest).prop_map(|(key, rest)| format!("{key}{rest}")),
         1 => on_height.prop_map(|rest| format!("HEIGHT{rest}")),
     ]

@@ -257,3 +257,25 @@ fn an_application_that_lost_everything_begins_an_empty_archive() {
     let _app = Recorder::new(Counter { path }, archive.clone()).unwrap();
     assert_eq!((archive.range(), archive.head(), archive.earliest()), (None, 0, 1));
 }
+
+#[test]
+fn an_application_that_begins_again_below_what_was_pruned_is_archived_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = ArchiveOptions {
+        keep_heights: Some(3),
+        ..ArchiveOptions::default()
+    };
+    let archive = Archive::open(dir.path(), options.clone()).unwrap();
+    fill(&archive, 1..=30);
+    archive.sync().unwrap();
+    assert_eq!(archive.range(), Some((28, 30)));
+    archive.align(0).unwrap();
+    fill(&archive, 1..=2);
+    archive.sync().unwrap();
+    assert_eq!((archive.range(), archive.earliest()), (Some((1, 2)), 1));
+    assert_eq!(places(&archive, "app.tx='again'"), [(1, 1), (2, 2)]);
+    drop(archive);
+    let archive = Archive::open(dir.path(), options).unwrap();
+    assert_eq!(*archive.record(2).unwrap().unwrap(), record(2));
+    assert_eq!(places(&archive, "app.tx='again'"), [(1, 1), (2, 2)]);
+}

@@ -222,9 +222,12 @@ impl Archive {
         let inner = self.inner();
         // First, so that no round of pruning counts from a head that is given up.
         inner.head.send_replace(committed.max(0));
-        let last = inner.tail.lock().ranges.last_key_value().map(|(_, last)| *last);
-        let above = last.filter(|last| *last > key(committed));
-        if let Some(last) = above {
+        let (last, floor) = {
+            let tail = inner.tail.lock();
+            (tail.ranges.last_key_value().map_or(0, |(_, last)| *last), tail.floor)
+        };
+        // Nothing is above it either if all was pruned; then heights from here on are kept again.
+        if last > key(committed) || floor > key(committed).saturating_add(1) {
             tracing::info!(
                 from = committed.saturating_add(1),
                 to = last,

@@ -2,9 +2,12 @@
 
 #![allow(clippy::disallowed_methods)] // When to sync, and how long a reader waits, is wall time; nothing here decides what is kept.
 
+use crate::cache::Cache;
 use crate::error::ArchiveError;
-use crate::index::{Index, Ranges};
+use crate::index::Index;
+use crate::lock::Lock;
 use crate::log::{self, Entry, Kind, Location, Log};
+use crate::ranges::{self, Ranges};
 use crate::record::{Record, TxRecord};
 use parking_lot::{Condvar, Mutex};
 use std::collections::{BTreeMap, VecDeque};
@@ -17,13 +20,10 @@ use tokio::sync::watch;
 
 /// Most entries that wait for the index; a block waits for room rather than the memory growing.
 const MAX_QUEUE: usize = 4_096;
-/// Most entries of one transaction of the index, and of one round of pruning.
+/// Most entries that are applied before those who wait hear of it, or without a sync.
 const BATCH: usize = 256;
 /// How long a search waits for the index to reach the newest block.
 const INDEX_WAIT: Duration = Duration::from_secs(10);
-/// Decoded records kept for the next reader: followers of the chain all read the newest.
-const CACHED_RECORDS: usize = 32;
-const CACHED_BYTES: usize = 32 << 20;
 
 /// How an archive is kept.
 #[derive(Clone, Debug)]
@@ -63,11 +63,6 @@ struct Tail {
     failed: Option<String>,
 }
 
-struct Cache {
-    records: VecDeque<(Arc<Record>, usize)>,
-    bytes: usize,
-}
-
 pub(crate) struct Inner {
     dir: PathBuf,
     options: ArchiveOptions,
@@ -77,6 +72,8 @@ pub(crate) struct Inner {
     changed: Condvar,
     head: watch::Sender<i64>,
     cache: Mutex<Cache>,
+    /// Let go after everything above it.
+    _lock: Lock,
 }
 
 struct Handle {
@@ -99,32 +96,6 @@ pub(crate) fn height(key: u64) -> i64 {
     i64::try_from(key).unwrap_or(i64::MAX)
 }
 
-/// Adds a height to contiguous ranges.
-pub(crate) fn add(ranges: &mut Ranges, height: u64) {
-    let (mut first, mut last) = (height, height);
-    if let Some((from, to)) = ranges.range(..=height).next_back().map(|(a, b)| (*a, *b)) {
-        if to >= height {
-            return;
-        }
-        if to.checked_add(1) == Some(height) {
-            first = from;
-        }
-    }
-    if let Some(to) = height.checked_add(1).and_then(|next| ranges.remove(&next)) {
-        last = to;
-    }
-    ranges.insert(first, last);
-}
-
-/// Removes every height below `from` or above `to`.
-fn clip(ranges: &mut Ranges, from: u64, to: u64) {
-    *ranges = std::mem::take(ranges)
-        .into_iter()
-        .map(|(a, b)| (a.max(from), b.min(to)))
-        .filter(|(a, b)| a <= b)
-        .collect();
-}
-
 impl Archive {
     /// Opens or creates the archive in a directory and brings its index up to date. Error: another process has it, or a file cannot be
     /// read.
@@ -133,30 +104,29 @@ impl Archive {
             path: dir.to_path_buf(),
             reason: e.to_string(),
         })?;
+        let lock = Lock::take(dir)?;
         let index = Index::open(dir)?;
-        let from = index.applied()?;
-        let mut batch = Vec::new();
-        let mut count = 0u64;
-        let end = log::scan(dir, from, |entry| {
-            batch.push(entry);
-            count = count.saturating_add(1);
-            if batch.len() < BATCH {
-                return Ok(());
-            }
-            if count.is_multiple_of(64 * BATCH as u64) {
-                tracing::info!(entries = count, "making the archive's index again from its log");
-            }
-            index.apply(&std::mem::take(&mut batch), false)
-        })?;
-        // The index must never be durable beyond the log: what a killed process left in the system's cache is synced first.
+        let from = index.applied();
         let first = from.map_or(0, |(segment, _)| segment);
         let scanned: Vec<u32> = log::segments(dir)?.into_iter().filter(|s| *s >= first).collect();
+        // What a killed process left in the system's cache may be lost with the machine: the index must not be on disk before it.
         log::sync(dir, &scanned)?;
-        index.apply(&batch, true)?;
+        let mut count = 0usize;
+        let end = log::scan(dir, from, |entry| {
+            if count.is_multiple_of(64 * BATCH) && (from.is_none() || count > 0) {
+                tracing::info!(
+                    entries = count,
+                    height = entry.height,
+                    "making the archive's index from its log"
+                );
+            }
+            count = count.saturating_add(1);
+            index.apply(&entry, &|| Ok(()))
+        })?;
         let log = Log::open(dir, end, options.segment_bytes)?;
-        let ranges = index.ranges()?;
+        let ranges = index.ranges();
         let last = ranges.last_key_value().map_or(0, |(_, last)| *last);
-        let floor = index.floor()?;
+        let floor = index.floor();
         let inner = Arc::new(Inner {
             dir: dir.to_path_buf(),
             options,
@@ -177,10 +147,8 @@ impl Archive {
             }),
             changed: Condvar::new(),
             head: watch::Sender::new(height(last)),
-            cache: Mutex::new(Cache {
-                records: VecDeque::new(),
-                bytes: 0,
-            }),
+            cache: Mutex::default(),
+            _lock: lock,
         });
         let indexer = inner.clone();
         let thread = std::thread::Builder::new()
@@ -229,8 +197,7 @@ impl Archive {
         let at = key(request.height);
         let wanted = {
             let tail = self.inner().tail.lock();
-            let known = tail.ranges.range(..=at).next_back().is_some_and(|(_, to)| *to >= at);
-            at >= tail.floor.max(1) && at <= key(self.head()) && !known
+            at >= tail.floor.max(1) && at <= key(self.head()) && !ranges::contains(&tail.ranges, at)
         };
         if wanted {
             self.append(request, response)?;
@@ -253,22 +220,23 @@ impl Archive {
     /// executed again. For start, before an engine drives the application.
     pub fn align(&self, committed: i64) -> Result<(), ArchiveError> {
         let inner = self.inner();
-        let last = inner.tail.lock().ranges.last_key_value().map(|(_, last)| *last);
-        let above = last.filter(|last| *last > key(committed));
-        if let Some(last) = above {
+        // First, so that no round of pruning counts from a head that is given up.
+        inner.head.send_replace(committed.max(0));
+        let (last, floor) = {
+            let tail = inner.tail.lock();
+            (tail.ranges.last_key_value().map_or(0, |(_, last)| *last), tail.floor)
+        };
+        // Nothing is above it either if all was pruned; then heights from here on are kept again.
+        if last > key(committed) || floor > key(committed).saturating_add(1) {
             tracing::info!(
                 from = committed.saturating_add(1),
                 to = last,
                 "withdrawing archived heights that the application did not commit"
             );
             inner.write(Kind::Withdraw, key(committed), &[])?;
-            let mut cache = inner.cache.lock();
-            cache.records.clear();
-            cache.bytes = 0;
-            drop(cache);
+            *inner.cache.lock() = Cache::default();
             self.indexed()?;
         }
-        inner.head.send_replace(committed.max(0));
         Ok(())
     }
 
@@ -316,6 +284,18 @@ impl Archive {
         Some((height(first), height(last)))
     }
 
+    /// As [`range`](Self::range), for searches: empty if there are no heights.
+    pub(crate) fn visible(&self) -> (u64, u64) {
+        self.range().map_or((1, 0), |(first, last)| (key(first), key(last)))
+    }
+
+    /// All heights there are up to the newest committed one.
+    pub(crate) fn heights(&self) -> Ranges {
+        let mut heights = self.inner().tail.lock().ranges.clone();
+        ranges::clip(&mut heights, 0, key(self.head()));
+        heights
+    }
+
     /// The earliest height from which on nothing is missing; the next height if the newest itself is missing.
     pub fn earliest(&self) -> i64 {
         let head = key(self.head());
@@ -357,7 +337,7 @@ impl Archive {
     /// A committed transaction by its hash. The newest copy counts, but a failed copy never hides a success, as in CometBFT.
     pub fn tx(&self, hash: &[u8]) -> Result<Option<TxRecord>, ArchiveError> {
         self.indexed()?;
-        match self.inner().index.tx_place(hash, key(self.head()))? {
+        match self.inner().index.view().tx_place(hash, self.visible())? {
             Some((at, index)) => self.tx_at(height(at), index),
             None => Ok(None),
         }
@@ -424,11 +404,12 @@ impl Inner {
         match kind {
             Kind::Record => {
                 tail.waiting.insert(at, location);
-                add(&mut tail.ranges, at);
+                ranges::add(&mut tail.ranges, at);
             }
             Kind::Withdraw => {
                 tail.waiting.retain(|height, _| *height <= at);
-                clip(&mut tail.ranges, 0, at);
+                ranges::clip(&mut tail.ranges, 0, at);
+                tail.floor = tail.floor.min(at.saturating_add(1));
             }
         }
         tail.queue.push_back(Entry {
@@ -449,15 +430,8 @@ impl Inner {
             }
             tail.waiting.get(&at).copied()
         };
-        let cached = self
-            .cache
-            .lock()
-            .records
-            .iter()
-            .find(|(r, _)| key(r.height()) == at)
-            .map(|(r, _)| r.clone());
-        if cached.is_some() {
-            return Ok(cached);
+        if let Some(cached) = self.cache.lock().get(at) {
+            return Ok(Some(cached));
         }
         // The index commits before a record leaves `waiting`, so what is not there any more is here.
         let location = match waiting {
@@ -518,12 +492,14 @@ impl Inner {
                     since = Instant::now();
                 }
                 unsynced += batch.len();
-                self.index.apply(&batch, false)?;
+                for entry in &batch {
+                    self.index.apply(entry, &|| self.sync_log())?;
+                }
                 self.applied(&batch);
             }
             let due = unsynced >= BATCH || since.elapsed() >= self.options.sync_interval;
-            if sync_now || (unsynced > 0 && (due || stop)) {
-                self.sync_and_prune()?;
+            if sync_now || stop || (unsynced > 0 && due) {
+                self.sync_and_prune(stop)?;
                 unsynced = 0;
             }
             if stop {
@@ -544,22 +520,30 @@ impl Inner {
         self.changed.notify_all();
     }
 
-    /// Prunes, then syncs log before index, so that the index never points behind the log, then deletes files that the index has left.
-    fn sync_and_prune(&self) -> Result<(), ArchiveError> {
+    /// Syncs the log, for a flush of the index.
+    fn sync_log(&self) -> Result<(), ArchiveError> {
+        let unsynced = self.log.lock().take_unsynced();
+        log::sync(&self.dir, &unsynced)
+    }
+
+    /// Prunes and syncs the log; then, if `flush` says so, if files of the log can go or if many are not in the index that is on disk, brings
+    /// the index to disk too, and deletes the files that it has left.
+    fn sync_and_prune(&self, flush: bool) -> Result<(), ArchiveError> {
         let (applied, last) = {
             let tail = self.tail.lock();
             (tail.applied, tail.ranges.last_key_value().map_or(0, |(_, last)| *last))
         };
-        let floor = self.floor();
-        while self.index.floor()? < floor {
-            self.index.prune(floor, BATCH)?;
+        let sync_log = || self.sync_log();
+        self.index.prune(self.floor(), &sync_log)?;
+        let open = self.log.lock().segment();
+        let needed = self.index.retire(open, &sync_log)?;
+        self.sync_log()?;
+        let mut left = log::segments(&self.dir)?;
+        left.retain(|segment| *segment < needed);
+        if flush || !left.is_empty() || self.index.is_flush_due() {
+            self.index.flush()?;
         }
-        let unsynced = self.log.lock().take_unsynced();
-        let open = unsynced.last().copied().unwrap_or(0);
-        let needed = self.index.retire(open)?;
-        log::sync(&self.dir, &unsynced)?;
-        self.index.sync()?;
-        for segment in log::segments(&self.dir)?.into_iter().filter(|s| *s < needed) {
+        for segment in left {
             let path = log::segment_path(&self.dir, segment);
             std::fs::remove_file(&path).map_err(|e| ArchiveError::Store {
                 path,
@@ -575,56 +559,15 @@ impl Inner {
 
     /// The lowest height to keep, from now on invisible below it.
     fn floor(&self) -> u64 {
-        let head = key(*self.head.borrow());
         let mut tail = self.tail.lock();
+        let head = key(*self.head.borrow());
         if let Some(keep) = self.options.keep_heights {
             let floor = head.saturating_add(1).saturating_sub(keep.max(1));
             if floor > tail.floor {
                 tail.floor = floor;
-                clip(&mut tail.ranges, floor, u64::MAX);
+                ranges::clip(&mut tail.ranges, floor, u64::MAX);
             }
         }
         tail.floor
-    }
-}
-
-impl Cache {
-    fn put(&mut self, record: Arc<Record>, size: usize) {
-        if size > CACHED_BYTES / 2 {
-            return;
-        }
-        self.records.push_back((record, size));
-        self.bytes = self.bytes.saturating_add(size);
-        while self.records.len() > CACHED_RECORDS || self.bytes > CACHED_BYTES {
-            let Some((_, size)) = self.records.pop_front() else {
-                return;
-            };
-            self.bytes = self.bytes.saturating_sub(size);
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-    use std::collections::BTreeSet;
-
-    proptest! {
-        #[test]
-        fn ranges_are_the_set_they_stand_for(heights in proptest::collection::vec(0u64..40, 0..60), from in 0u64..40, to in 0u64..40) {
-            let mut ranges = Ranges::new();
-            let mut set = BTreeSet::new();
-            for height in heights {
-                add(&mut ranges, height);
-                set.insert(height);
-            }
-            let expand = |ranges: &Ranges| ranges.iter().flat_map(|(a, b)| *a..=*b).collect::<Vec<_>>();
-            prop_assert_eq!(expand(&ranges), set.iter().copied().collect::<Vec<_>>());
-            let gaps = ranges.values().zip(ranges.keys().skip(1)).all(|(last, next)| last + 1 < *next);
-            prop_assert!(gaps, "ranges are as long as they can be: {:?}", ranges);
-            clip(&mut ranges, from, to);
-            prop_assert_eq!(expand(&ranges), set.into_iter().filter(|h| (from..=to).contains(h)).collect::<Vec<_>>());
-        }
     }
 }

@@ -4,7 +4,7 @@
 //!   engine ─FinalizeBlock─► Recorder ─► application          request and answer are kept
 //!          ─Commit───────►  Recorder ─► log (one write) ─► application's Commit ─► head moves, readers see it
 //!                                        │
-//!                                        └► a thread: index (redb), sync, pruning
+//!                                        └► a thread: index (RocksDB), sync, pruning
 //! ```
 //!
 //! Invariants:
@@ -14,15 +14,18 @@
 //!   again from the engine ([`Archive::backfill`]) or said to be absent ([`Archive::absent`], [`Archive::earliest`]), never passed over;
 //! - the index is a function of the log, and the log of the chain: both may be deleted.
 //!
-//! Where to look: `log` the files, `record` what one height holds, `keys` and `index` how it is found, `query` and `search` CometBFT's
+//! Where to look: `log` the files, `record` what one height holds, `keys` and `index` how it is found, `ranges` which heights there are, `query` and `search` CometBFT's
 //! search, `recorder` the application around the application.
 
 mod archive;
+mod cache;
 mod error;
 mod index;
 mod keys;
+mod lock;
 mod log;
 pub mod query;
+mod ranges;
 mod record;
 mod recorder;
 mod search;

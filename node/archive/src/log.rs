@@ -204,6 +204,11 @@ impl Log {
         Ok(at)
     }
 
+    /// The file in use.
+    pub(crate) fn segment(&self) -> u32 {
+        self.segment
+    }
+
     /// Hands out the files that have unsynced entries, for syncing without holding up the writer.
     pub(crate) fn take_unsynced(&mut self) -> Vec<u32> {
         // The file in use gets more entries: it is always among them.
@@ -223,6 +228,16 @@ pub(crate) fn sync(dir: &Path, segments: &[u32]) -> Result<(), ArchiveError> {
         }
     }
     sync_dir(dir)
+}
+
+/// Whether a segment is at least this long. What is behind an offset that it does not reach is lost.
+pub(crate) fn reaches(dir: &Path, segment: u32, offset: u64) -> Result<bool, ArchiveError> {
+    let path = segment_path(dir, segment);
+    match std::fs::metadata(&path) {
+        Ok(file) => Ok(file.len() >= offset),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(store(&path)(e)),
+    }
 }
 
 /// Reads and verifies a record's payload. `None` if its file is gone: pruned.

@@ -2,10 +2,11 @@
 
 use crate::archive::{height, key, Archive};
 use crate::error::ArchiveError;
-use crate::index::Events;
+use crate::index::Place;
+use crate::keys::Events;
 use crate::query::{self, Condition};
+use crate::ranges;
 use crate::record::TxRecord;
-use std::collections::BTreeSet;
 
 /// Why a search gave nothing.
 #[derive(Debug, thiserror::Error)]
@@ -30,11 +31,12 @@ pub struct Page {
 }
 
 impl Page {
-    fn of<T>(self, found: BTreeSet<T>) -> Vec<T> {
+    /// This page of what is found in ascending order.
+    fn of<T>(self, found: impl DoubleEndedIterator<Item = T>) -> Vec<T> {
         if self.descending {
-            found.into_iter().rev().skip(self.skip).take(self.limit).collect()
+            found.rev().skip(self.skip).take(self.limit).collect()
         } else {
-            found.into_iter().skip(self.skip).take(self.limit).collect()
+            found.skip(self.skip).take(self.limit).collect()
         }
     }
 }
@@ -47,10 +49,9 @@ impl Archive {
     /// `tx.hash='..'`, comparisons of `tx.height`, and indexed event attributes (`<type>.<key>`), joined by `AND`.
     pub fn search_txs(&self, query: &str, page: Page) -> Result<(Vec<TxRecord>, usize), SearchError> {
         self.indexed()?;
-        let found = self.find_txs(query)?;
-        let total = found.len();
+        let (places, total) = self.find_txs(query, page)?;
         let mut records = Vec::new();
-        for (at, index) in page.of(found) {
+        for (at, index) in places {
             records.extend(self.tx_at(height(at), index)?);
         }
         Ok((records, total))
@@ -62,12 +63,22 @@ impl Archive {
         self.indexed()?;
         let conditions = query::parse(query).map_err(SearchError::Query)?;
         let (range, rest) = self.heights_of("block.height", conditions)?;
-        let found: BTreeSet<u64> = match self.intersection(Events::Block, &rest, range)? {
-            Some(places) => places.into_iter().map(|(height, _)| height).collect(),
-            None => self.inner().index.heights(range.0, range.1)?,
-        };
-        let total = found.len();
-        Ok((page.of(found).into_iter().map(height).collect(), total))
+        if rest.is_empty() {
+            let mut heights = self.heights();
+            ranges::clip(&mut heights, range.0, range.1);
+            let total: u64 = heights
+                .iter()
+                .map(|(first, last)| last.abs_diff(*first).saturating_add(1))
+                .sum();
+            let page = page.of(heights.into_iter().flat_map(|(first, last)| first..=last));
+            return Ok((
+                page.into_iter().map(height).collect(),
+                usize::try_from(total).unwrap_or(usize::MAX),
+            ));
+        }
+        let found = self.inner().index.view().matching(Events::Block, &rest, range)?;
+        let page = page.of(found.iter().map(|(at, _)| height(*at)));
+        Ok((page, found.len()))
     }
 
     /// Splits off the conditions on height and folds them into a range within what is committed.
@@ -82,40 +93,27 @@ impl Archive {
         Ok((if from > to { (1, 0) } else { (key(from), key(to)) }, rest))
     }
 
-    /// Places that satisfy every condition; `None` if there is no condition.
-    fn intersection(
-        &self,
-        events: Events,
-        conditions: &[Condition],
-        range: (u64, u64),
-    ) -> Result<Option<BTreeSet<(u64, u32)>>, ArchiveError> {
-        let mut found: Option<BTreeSet<(u64, u32)>> = None;
-        for condition in conditions {
-            if found.as_ref().is_some_and(BTreeSet::is_empty) {
-                break;
-            }
-            let next = self.inner().index.matching(events, condition, range)?;
-            found = Some(match found {
-                None => next,
-                Some(old) => old.intersection(&next).copied().collect(),
-            });
-        }
-        Ok(found)
-    }
-
-    fn find_txs(&self, text: &str) -> Result<BTreeSet<(u64, u32)>, SearchError> {
+    /// Places of the transactions that satisfy a query, one page of them, and how many there are in all.
+    fn find_txs(&self, text: &str, page: Page) -> Result<(Vec<Place>, usize), SearchError> {
         let conditions = query::parse(text).map_err(SearchError::Query)?;
+        let view = self.inner().index.view();
         if let Some(by_hash) = conditions.iter().find(|c| c.key == "tx.hash") {
             // As in CometBFT, a hash decides alone.
             let hash = hex::decode(by_hash.text().unwrap_or_default())
                 .map_err(|e| SearchError::Query(format!("error during searching for a hash in the query: {e}")))?;
-            let place = self.inner().index.tx_place(&hash, key(self.head()))?;
-            return Ok(place.into_iter().collect());
+            let place = view.tx_place(&hash, self.visible())?;
+            return Ok((page.of(place.into_iter()), usize::from(place.is_some())));
         }
         let (range, rest) = self.heights_of("tx.height", conditions)?;
-        Ok(match self.intersection(Events::Tx, &rest, range)? {
-            Some(places) => places,
-            None => self.inner().index.tx_places(range.0, range.1)?,
-        })
+        if rest.is_empty() {
+            let counts = view.counts(range)?;
+            let total = counts.iter().map(|(_, txs)| u64::from(*txs)).sum::<u64>();
+            let places = counts
+                .into_iter()
+                .flat_map(|(at, txs)| (0..txs).map(move |index| (at, index)));
+            return Ok((page.of(places), usize::try_from(total).unwrap_or(usize::MAX)));
+        }
+        let found = view.matching(Events::Tx, &rest, range)?;
+        Ok((page.of(found.iter().copied()), found.len()))
     }
 }

@@ -161,8 +161,10 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
     std::fs::create_dir_all(to)?;
     for entry in std::fs::read_dir(from)? {
         let path = entry?.path();
-        if let Some(name) = path.file_name() {
-            std::fs::copy(&path, to.join(name))?;
+        let Some(name) = path.file_name() else { continue };
+        match path.is_dir() {
+            true => copy(&path, &to.join(name))?,
+            false => drop(std::fs::copy(&path, to.join(name))?),
         }
     }
     Ok(())

@@ -64,7 +64,7 @@ fn deaths_at_random_instants_lose_no_committed_height_and_show_no_other() {
         let committed = Counter::height(&path) - rng.gen_range(0..3).min(Counter::height(&path));
         Counter::set(&path, committed);
         if round % 7 == 3 {
-            std::fs::remove_file(dir.path().join("archive/index.redb")).unwrap();
+            std::fs::remove_dir_all(dir.path().join("archive/index")).unwrap();
         }
         let archive = Archive::open(&dir.path().join("archive"), options()).unwrap();
         let app = Recorder::new(Counter { path: path.clone() }, archive.clone()).unwrap();

@@ -2,6 +2,9 @@
 
 #![allow(clippy::disallowed_methods)] // Tests measure wall time.
 
+mod cost;
 mod crash;
+mod damage;
+mod model;
 mod reads;
 mod toy;

@@ -1,7 +1,7 @@
 //! Visibility, searches, pruning, gaps.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tendermint_abci::Application;
 use tenure_archive::{tx_hash, Archive, ArchiveError, ArchiveOptions, Page, Recorder, SearchError};
@@ -155,7 +155,7 @@ fn what_a_machine_lost_is_missing_until_it_is_filled_in() {
     let log = dir.path().join("0000000001.log");
     let bytes = std::fs::read(&log).unwrap();
     std::fs::write(&log, &bytes[..bytes.len() - 150]).unwrap();
-    std::fs::remove_file(dir.path().join("index.redb")).unwrap();
+    std::fs::remove_dir_all(dir.path().join("index")).unwrap();
     let archive = open(dir.path());
     let last = archive.range().unwrap().1;
     assert!((8..10).contains(&last), "{last}");
@@ -258,56 +258,24 @@ fn an_application_that_lost_everything_begins_an_empty_archive() {
     assert_eq!((archive.range(), archive.head(), archive.earliest()), (None, 0, 1));
 }
 
-/// CPU time that this process has used, to the hundredth of a second.
-fn cpu_seconds() -> f64 {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
-    // utime and stime, fields 14 and 15 of proc(5), in ticks of 1/100 s.
-    let ticks = fields.skip(11).take(2).filter_map(|f| f.parse::<f64>().ok());
-    ticks.sum::<f64>() / 100.0
-}
-
-/// Prints what archiving costs a block; run with `--ignored --nocapture`.
 #[test]
-#[ignore = "prints figures"]
-fn cost_of_a_block() {
-    for txs in [1usize, 100, 2000] {
-        let dir = tempfile::tempdir().unwrap();
-        let archive = open(dir.path());
-        let mut request = request(1);
-        request.txs = (0..txs)
-            .map(|i| format!("transaction {i} {}", "x".repeat(250)).into_bytes().into())
-            .collect();
-        let response = response(&request);
-        let (mut plain, mut synced) = (Vec::new(), Vec::new());
-        for height in 1..=100 {
-            request.height = height;
-            let begun = Instant::now();
-            archive.append(&request, &response).unwrap();
-            plain.push(begun.elapsed());
-            let begun = Instant::now();
-            std::fs::File::open(dir.path().join("0000000001.log"))
-                .unwrap()
-                .sync_data()
-                .unwrap();
-            synced.push(begun.elapsed());
-            archive.publish(height);
-        }
-        // What a search right after them would wait for; blocks wait for nothing unless 4,096 of them are behind.
-        let (begun, used) = (Instant::now(), cpu_seconds());
-        archive.sync().unwrap();
-        let (lag, used) = (begun.elapsed(), cpu_seconds() - used);
-        let p = |v: &mut Vec<Duration>| {
-            v.sort();
-            (v[50], v[98])
-        };
-        println!(
-            "{txs} txs, {} bytes: append p50/p99 {:?}, an fdatasync after it {:?}, index and sync of 100 blocks {lag:?} later with {used:.2} s of \
-             CPU time, {:.1} µs of it a transaction",
-            archive.record(1).unwrap().unwrap().size(),
-            p(&mut plain),
-            p(&mut synced),
-            used * 1e6 / (100 * txs) as f64,
-        );
-    }
+fn an_application_that_begins_again_below_what_was_pruned_is_archived_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = ArchiveOptions {
+        keep_heights: Some(3),
+        ..ArchiveOptions::default()
+    };
+    let archive = Archive::open(dir.path(), options.clone()).unwrap();
+    fill(&archive, 1..=30);
+    archive.sync().unwrap();
+    assert_eq!(archive.range(), Some((28, 30)));
+    archive.align(0).unwrap();
+    fill(&archive, 1..=2);
+    archive.sync().unwrap();
+    assert_eq!((archive.range(), archive.earliest()), (Some((1, 2)), 1));
+    assert_eq!(places(&archive, "app.tx='again'"), [(1, 1), (2, 2)]);
+    drop(archive);
+    let archive = Archive::open(dir.path(), options).unwrap();
+    assert_eq!(*archive.record(2).unwrap().unwrap(), record(2));
+    assert_eq!(places(&archive, "app.tx='again'"), [(1, 1), (2, 2)]);
 }

@@ -89,7 +89,10 @@ const NODE: &[&str] = &[
 
 /// Heavy crates and the only crates of ours that may have them anywhere below, tests included.
 const HEAVY: &[(&str, &[&str])] = &[
-    ("librocksdb-sys", &["tenure-store-rocks", "tenure-node"]),
+    (
+        "librocksdb-sys",
+        &["tenure-store-rocks", "tenure-archive", "tenure-solo", "tenure-node"],
+    ),
     ("wasmtime", &["tenure-agent"]),
 ];
 

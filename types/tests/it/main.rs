@@ -91,7 +91,14 @@ const NODE: &[&str] = &[
 const HEAVY: &[(&str, &[&str])] = &[
     (
         "librocksdb-sys",
-        &["tenure-store-rocks", "tenure-archive", "tenure-solo", "tenure-node"],
+        // The client has it in its tests, which drive the solo engine; ARROWS keep it out of the client itself.
+        &[
+            "tenure-store-rocks",
+            "tenure-archive",
+            "tenure-solo",
+            "tenure-node",
+            "tenure-client",
+        ],
     ),
     ("wasmtime", &["tenure-agent"]),
 ];

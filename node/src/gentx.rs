@@ -28,7 +28,7 @@ use tenure_types::{Address, Amount, Coin, BASE_DENOM};
 /// Base units of self-delegation for one unit of voting power, as the Cosmos SDK has it.
 pub const POWER_REDUCTION: u128 = 1_000_000;
 /// CometBFT allows this much voting power in all.
-pub const MAX_TOTAL_POWER: u64 = i64::MAX as u64 / 8;
+pub const MAX_TOTAL_POWER: u64 = tenure_solo::MAX_TOTAL_POWER as u64;
 const MESSAGE: &str = "/cosmos.staking.v1beta1.MsgCreateValidator";
 const ED25519: &str = "/cosmos.crypto.ed25519.PubKey";
 const SECP256K1: &str = "/cosmos.crypto.secp256k1.PubKey";

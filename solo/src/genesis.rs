@@ -12,6 +12,8 @@ use tendermint_proto::v0_38::types::ConsensusParams;
 
 /// The longest chain id CometBFT accepts, bytes.
 const MAX_CHAIN_ID: usize = 50;
+/// Most voting power of all validators (`types.MaxTotalVotingPower`): CometBFT panics on more.
+pub const MAX_TOTAL_POWER: i64 = i64::MAX / 8;
 
 /// One entry of `validators`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,7 +97,13 @@ impl Genesis {
             .iter()
             .enumerate()
             .map(validator)
-            .collect::<Result<_, _>>()?;
+            .collect::<Result<Vec<_>, _>>()?;
+        let total = validators.iter().fold(0i64, |sum, v| sum.saturating_add(v.power));
+        if total > MAX_TOTAL_POWER {
+            return fail(format!(
+                "the voting power of all validators is {total}, must be at most {MAX_TOTAL_POWER}"
+            ));
+        }
         let app_hash = hex::decode(doc.app_hash.unwrap_or_default()).or_else(|e| fail(format!("app_hash: {e}")))?;
         Ok(Self {
             genesis_time,
@@ -187,6 +195,12 @@ mod tests {
         for (doc, word) in [
             (r#"{"chain_id":"c"}"#, "genesis_time is missing"),
             (r#"{"genesis_time":"2026-01-01T00:00:00Z","chain_id":""}"#, "chain_id"),
+            (
+                r#"{"genesis_time":"2026-01-01T00:00:00Z","chain_id":"c","validators":[
+                    {"pub_key":{"type":"tendermint/PubKeyEd25519","value":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="},"power":"1152921504606846975"},
+                    {"pub_key":{"type":"tendermint/PubKeyEd25519","value":"AQAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="},"power":"1"}]}"#,
+                "1152921504606846976, must be at most 1152921504606846975",
+            ),
             (
                 r#"{"genesis_time":"2026-01-01T00:00:00Z","chain_id":"c","initial_height":"-4"}"#,
                 "initial_height is -4",

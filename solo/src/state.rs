@@ -2,7 +2,7 @@
 
 use crate::block;
 use crate::error::SoloError;
-use crate::genesis::Genesis;
+use crate::genesis::{Genesis, MAX_TOTAL_POWER};
 use crate::keys::ValidatorKey;
 use crate::mempool::BlockLimits;
 use crate::store::{Changes, Initial, Store};
@@ -214,11 +214,10 @@ pub(crate) fn updated_power(key: &ValidatorKey, updates: &[ValidatorUpdate]) -> 
                 update.power
             ));
         }
-        if update.power > i64::MAX / 8 {
+        if update.power > MAX_TOTAL_POWER {
             return Err(format!(
                 "validator power {} exceeds the limit {}",
-                update.power,
-                i64::MAX / 8
+                update.power, MAX_TOTAL_POWER
             ));
         }
         if power.replace(update.power).is_some() {

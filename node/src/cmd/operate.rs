@@ -7,6 +7,7 @@ use std::process::Command;
 use anyhow::{bail, ensure, Context, Result};
 use clap::Args;
 use serde_json::{json, Value};
+use tendermint::Time;
 
 use super::{comet, out};
 use crate::application::Application;
@@ -179,9 +180,9 @@ pub(super) fn export(home: &Home, env: &Env, args: &ExportArgs) -> Result<()> {
     let _lock = home.lock()?;
     let application = open_begun(home, env)?;
     let (last, _) = application.head();
-    let state = match args.height {
-        None => application.export()?,
-        Some(height) if height == last => application.export()?,
+    let (state, time) = match args.height {
+        None => exported(&application)?,
+        Some(height) if height == last => exported(&application)?,
         Some(height) => {
             ensure!(
                 (1..last).contains(&height),
@@ -193,7 +194,8 @@ pub(super) fn export(home: &Home, env: &Env, args: &ExportArgs) -> Result<()> {
     };
     let next = args.height.unwrap_or(last) + 1;
     let mut document = genesis::read(&home.genesis())?;
-    document["genesis_time"] = tendermint::Time::now().to_rfc3339().into();
+    // Every node's export of a height is the same, byte for byte: operators compare its hash before they start from it.
+    document["genesis_time"] = time.to_rfc3339().into();
     document["initial_height"] = if args.for_zero_height { 1 } else { next }.to_string().into();
     document["app_hash"] = "".into();
     document["app_state"] = state;
@@ -209,17 +211,23 @@ pub(super) fn export(home: &Home, env: &Env, args: &ExportArgs) -> Result<()> {
 }
 
 /// The state some blocks ago: taken back in a copy, so that the chain itself stays where it is.
-fn export_at(home: &Home, env: &Env, blocks: u64) -> Result<Value> {
+fn export_at(home: &Home, env: &Env, blocks: u64) -> Result<(Value, Time)> {
     let copy = home.data("export.tmp");
     let outcome = copy_database(&home.application_db(), &copy).and_then(|()| {
         let store = AppConfig::load(home, env)?.store;
         Application::open(&copy, &store)?.rollback(blocks)?;
-        Application::open(&copy, &store)?.export()
+        exported(&Application::open(&copy, &store)?)
     });
     let removed = fs::remove_dir_all(&copy);
-    let state = outcome?;
+    let exported = outcome?;
     removed.with_context(|| format!("cannot remove {}", copy.display()))?;
-    Ok(state)
+    Ok(exported)
+}
+
+/// The state, and the time of the block that made it.
+fn exported(application: &Application) -> Result<(Value, Time)> {
+    let head = application.last_block().context("the state has no block")?;
+    Ok((application.export()?, head.time))
 }
 
 /// A copy of a closed RocksDB. Tables never change once written, so they are linked; all else is copied.

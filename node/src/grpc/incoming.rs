@@ -1,4 +1,5 @@
-//! Connections, limited in number: file descriptors are also what the database and the engine need.
+//! Connections, limited in number, in all and of one address: file descriptors are also what the database and the engine need, and no one client may
+//! keep the others out.
 
 use std::future::Future;
 use std::io;
@@ -9,6 +10,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use tenure_solo::peers::{OfPeer, Peers};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -39,10 +41,11 @@ pub struct Connection {
     patience: Patience,
     quiet: Duration,
     _permit: OwnedSemaphorePermit,
+    _peer: OfPeer,
 }
 
-/// Connections accepted on `listener`, at most `most` at a time; others wait in the system's backlog. One
-/// that says nothing for `opening` is closed. Accept errors (no file
+/// Connections accepted on `listener`, at most `most` at a time; others wait in the system's backlog. One of an address that has its share of them
+/// already is closed, and one that says nothing for `opening`. Accept errors (no file
 /// descriptors) are retried after a pause.
 pub fn limited(
     listener: TcpListener,
@@ -51,7 +54,7 @@ pub fn limited(
 ) -> Result<impl Stream<Item = io::Result<Connection>>> {
     listener.set_nonblocking(true).context("the gRPC listener")?;
     let listener = tokio::net::TcpListener::from_std(listener).context("the gRPC listener")?;
-    let permits = Arc::new(Semaphore::new(most));
+    let (permits, peers) = (Arc::new(Semaphore::new(most)), Arc::new(Peers::default()));
     let (sender, receiver) = tokio::sync::mpsc::channel(1);
     tokio::spawn(async move {
         loop {
@@ -64,7 +67,11 @@ pub fn limited(
                 () = sender.closed() => return,
             };
             match accepted {
-                Ok((stream, _)) => {
+                Ok((stream, address)) => {
+                    let Some(peer) = peers.admit(address.ip(), Peers::share(most)) else {
+                        tracing::debug!(%address, "closed: its address has its share of the connections");
+                        continue;
+                    };
                     // Only latency suffers without it.
                     let _ = stream.set_nodelay(true);
                     let connection = Connection {
@@ -72,6 +79,7 @@ pub fn limited(
                         patience: Patience::Opening(0, true, Box::pin(tokio::time::sleep(opening))),
                         quiet: opening.saturating_mul(QUIET).max(MIN_QUIET),
                         _permit: permit,
+                        _peer: peer,
                     };
                     if sender.send(Ok(connection)).await.is_err() {
                         return;

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{bail, ensure, Context, Result};
 use clap::Args;
@@ -224,10 +225,12 @@ fn export_at(home: &Home, env: &Env, blocks: u64) -> Result<(Value, Time)> {
     Ok(exported)
 }
 
-/// The state, and the time of the block that made it.
+/// The state, and when a chain that goes on from it may begin: the chain's clock must move, so a millisecond after its last
+/// block. What really passes until the first block counts as a halt.
 fn exported(application: &Application) -> Result<(Value, Time)> {
     let head = application.last_block().context("the state has no block")?;
-    Ok((application.export()?, head.time))
+    let begins = (head.time + Duration::from_millis(1)).context("the last block's time is the end of time")?;
+    Ok((application.export()?, begins))
 }
 
 /// A copy of a closed RocksDB. Tables never change once written, so they are linked; all else is copied.

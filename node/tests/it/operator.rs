@@ -471,7 +471,17 @@ fn a_chain_is_asked_paid_measured_exported_snapshot_and_rolled_back() -> Result<
     run(&home, &["export", "--output-document", &exported.display().to_string()])?;
     let document = json(&fs::read_to_string(&exported)?)?;
     let next: u64 = document["initial_height"].as_str().context("height")?.parse()?;
+    // Whoever exports a height, and whenever, gets the same bytes: operators compare their hashes.
+    assert_eq!(
+        run(&home, &["export"])?.trim(),
+        fs::read_to_string(&exported)?.trim(),
+        "an export is a function of the height"
+    );
     let before = json(&run(&home, &["export", "--height", "1"])?)?;
+    ensure!(
+        before["genesis_time"].as_str() < document["genesis_time"].as_str(),
+        "the time of its block"
+    );
     ensure!(
         !before["app_state"]["bank"]["balances"].to_string().contains(&to),
         "paid before it was"

@@ -1,150 +1,17 @@
 //! CometBFT's `config.toml`, one file for both engines: what the solo engine uses of it, what a start of CometBFT needs to know, and a
-//! check of all key names, because CometBFT itself ignores a misspelt key.
+//! check of all else, so that what CometBFT would end over is refused before it is started.
+
+mod keys;
 
 use std::fmt;
 use std::net::SocketAddr;
 
-use anyhow::{bail, ensure, Context, Result};
+use anyhow::{anyhow, bail, ensure, Context, Result};
+use toml::Value;
 
 use super::{read, within, Env, ENV_PREFIX};
 use crate::home::Home;
 
-/// Keys outside sections.
-const TOP: &[&str] = &[
-    "version",
-    "proxy_app",
-    "moniker",
-    "db_backend",
-    "db_dir",
-    "log_level",
-    "log_format",
-    "genesis_file",
-    "priv_validator_key_file",
-    "priv_validator_state_file",
-    "priv_validator_laddr",
-    "node_key_file",
-    "abci",
-    "filter_peers",
-    "event_bus_buffer_capacity",
-];
-/// Sections and their keys, as of v0.38.25.
-const SECTIONS: &[(&str, &[&str])] = &[
-    (
-        "rpc",
-        &[
-            "laddr",
-            "cors_allowed_origins",
-            "cors_allowed_methods",
-            "cors_allowed_headers",
-            "grpc_laddr",
-            "grpc_max_open_connections",
-            "unsafe",
-            "max_open_connections",
-            "max_subscription_clients",
-            "max_subscriptions_per_client",
-            "experimental_subscription_buffer_size",
-            "experimental_websocket_write_buffer_size",
-            "experimental_close_on_slow_client",
-            "timeout_broadcast_tx_commit",
-            "max_request_batch_size",
-            "max_body_bytes",
-            "max_header_bytes",
-            "tls_cert_file",
-            "tls_key_file",
-            "pprof_laddr",
-        ],
-    ),
-    (
-        "p2p",
-        &[
-            "laddr",
-            "external_address",
-            "seeds",
-            "persistent_peers",
-            "addr_book_file",
-            "addr_book_strict",
-            "max_num_inbound_peers",
-            "max_num_outbound_peers",
-            "unconditional_peer_ids",
-            "persistent_peers_max_dial_period",
-            "flush_throttle_timeout",
-            "max_packet_msg_payload_size",
-            "send_rate",
-            "recv_rate",
-            "pex",
-            "seed_mode",
-            "private_peer_ids",
-            "allow_duplicate_ip",
-            "handshake_timeout",
-            "dial_timeout",
-        ],
-    ),
-    (
-        "mempool",
-        &[
-            "type",
-            "recheck",
-            "recheck_timeout",
-            "broadcast",
-            "wal_dir",
-            "size",
-            "max_txs_bytes",
-            "cache_size",
-            "keep-invalid-txs-in-cache",
-            "max_tx_bytes",
-            "max_batch_bytes",
-            "experimental_max_gossip_connections_to_persistent_peers",
-            "experimental_max_gossip_connections_to_non_persistent_peers",
-        ],
-    ),
-    (
-        "statesync",
-        &[
-            "enable",
-            "rpc_servers",
-            "trust_height",
-            "trust_hash",
-            "trust_period",
-            "discovery_time",
-            "temp_dir",
-            "chunk_request_timeout",
-            "chunk_fetchers",
-            "max_snapshot_chunks",
-        ],
-    ),
-    ("blocksync", &["version"]),
-    (
-        "consensus",
-        &[
-            "wal_file",
-            "timeout_propose",
-            "timeout_propose_delta",
-            "timeout_prevote",
-            "timeout_prevote_delta",
-            "timeout_precommit",
-            "timeout_precommit_delta",
-            "timeout_commit",
-            "double_sign_check_height",
-            "skip_timeout_commit",
-            "create_empty_blocks",
-            "create_empty_blocks_interval",
-            "peer_gossip_sleep_duration",
-            "peer_query_maj23_sleep_duration",
-            "block_time_tolerance",
-        ],
-    ),
-    ("storage", &["discard_abci_responses"]),
-    ("tx_index", &["indexer", "psql-conn"]),
-    (
-        "instrumentation",
-        &[
-            "prometheus",
-            "prometheus_listen_addr",
-            "max_open_connections",
-            "namespace",
-        ],
-    ),
-];
 /// Keys outside sections whose variable means something else to this program.
 const NOT_IN_ENV: &[&str] = &["log_format", "version"];
 
@@ -255,34 +122,103 @@ impl CometConfig {
                 "{key} is {value:?}, must be {only:?}: tenured reads no other"
             );
         }
+        check_values(&settings)?;
         Ok(config)
     }
 }
 
 fn check_names(table: &toml::Table) -> Result<()> {
     for (key, value) in table {
-        let inner = value.as_table();
-        let known = match inner {
-            None => TOP.contains(&key.as_str()),
-            Some(_) => keys(key).is_some(),
+        let (section, inner) = match value.as_table() {
+            None => ("", None),
+            Some(inner) => (key.as_str(), Some(inner)),
         };
-        ensure!(known, "unknown key {key}: CometBFT v0.38 has none of this name");
-        let odd = inner.and_then(|t| {
-            t.keys()
-                .find(|k| keys(key).is_some_and(|keys| !keys.contains(&k.as_str())))
-        });
-        if let Some(odd) = odd {
-            bail!("unknown key {key}.{odd}: CometBFT v0.38 has none of this name");
+        let unknown = |name: String| anyhow!("unknown key {name}: CometBFT v0.38 has none of this name");
+        let keys = keys::of(section).ok_or_else(|| unknown(key.clone()))?;
+        let is_known = |key: &str| keys.iter().any(|(known, _)| *known == key);
+        match inner {
+            None => ensure!(is_known(key), unknown(key.clone())),
+            Some(inner) => {
+                if let Some(odd) = inner.keys().find(|key| !is_known(key)) {
+                    return Err(unknown(dotted(section, odd)));
+                }
+            }
         }
     }
     Ok(())
 }
 
-fn keys(section: &str) -> Option<&'static [&'static str]> {
-    SECTIONS
-        .iter()
-        .find(|(name, _)| *name == section)
-        .map(|(_, keys)| *keys)
+/// Error: a value with which CometBFT would not start; names it.
+fn check_values(settings: &Settings<'_>) -> Result<()> {
+    for (section, keys) in keys::SECTIONS {
+        for (key, kind) in *keys {
+            if let Some(value) = settings.value(section, key) {
+                kind.check(&value)
+                    .map_err(|must| anyhow!("{} is {value}, must be {must}", dotted(section, key)))?;
+            }
+        }
+    }
+    check_together(settings)
+}
+
+/// Error: values that CometBFT refuses beside one another.
+fn check_together(settings: &Settings<'_>) -> Result<()> {
+    let number = |section, key, default| settings.number(section, key, default, 0, u64::MAX);
+    let (buffer, write) = (
+        "experimental_subscription_buffer_size",
+        "experimental_websocket_write_buffer_size",
+    );
+    let (buffered, written) = (number("rpc", buffer, 200)?, number("rpc", write, 200)?);
+    ensure!(
+        written >= buffered,
+        "rpc.{write} is {written}, must be at least rpc.{buffer}, {buffered}"
+    );
+    ensure!(
+        settings.text("mempool", "type", "flood")? != "nop"
+            || settings.flag("consensus", "create_empty_blocks", true)?,
+        "mempool.type is \"nop\", so consensus.create_empty_blocks must be true: without a mempool nothing tells that a block is wanted"
+    );
+    if !settings.flag("statesync", "enable", false)? {
+        return Ok(());
+    }
+    let on = "with statesync.enable = true";
+    let servers = match settings.value("statesync", "rpc_servers") {
+        Some(Value::Array(servers)) => servers.len(),
+        Some(Value::String(servers)) => keys::entries(&servers).count(),
+        _ => 0,
+    };
+    ensure!(
+        servers >= 2,
+        "statesync.rpc_servers names {servers}, must name at least 2 {on}"
+    );
+    let hash = settings.text("statesync", "trust_hash", "")?;
+    ensure!(
+        hash.len() == 64 && hash.bytes().all(|b| b.is_ascii_hexdigit()),
+        "statesync.trust_hash is {hash:?}, must be a block's hash, 64 hex digits, {on}"
+    );
+    for (key, default) in [
+        ("trust_height", 0),
+        ("chunk_fetchers", 4),
+        ("max_snapshot_chunks", 100_000),
+    ] {
+        ensure!(
+            number("statesync", key, default)? > 0,
+            "statesync.{key} is 0, must be at least 1 {on}"
+        );
+    }
+    for (key, default, least, or_zero) in [
+        ("trust_period", "168h", "1ns", false),
+        ("discovery_time", "15s", "5s", true),
+        ("chunk_request_timeout", "10s", "5s", false),
+    ] {
+        let text = settings.text("statesync", key, default)?;
+        let (span, shortest) = (keys::nanoseconds(&text), keys::nanoseconds(least));
+        ensure!(
+            span >= shortest || or_zero && span == Some(0),
+            "statesync.{key} is {text:?}, must be at least {least} {on}"
+        );
+    }
+    Ok(())
 }
 
 /// The environment variable of a key.
@@ -293,24 +229,25 @@ fn variable(section: &str, key: &str) -> String {
 /// What the environment sets. Error: a variable that begins like a section's and names none of its keys.
 fn overrides(env: &Env) -> Result<Vec<(String, String)>> {
     let mut found = Vec::new();
-    for key in TOP.iter().filter(|key| !NOT_IN_ENV.contains(key)) {
-        if let Some(value) = env.get(&format!("{ENV_PREFIX}{}", variable("", key))) {
-            found.push(((*key).to_owned(), value.clone()));
-        }
-    }
-    for (section, keys) in SECTIONS {
+    for (section, keys) in keys::SECTIONS {
+        let named = |name: &str| {
+            let is_it = |key: &&str| format!("{ENV_PREFIX}{}", variable(section, key)) == name;
+            keys.iter().map(|(key, _)| *key).find(is_it)
+        };
         let prefix = format!("{ENV_PREFIX}{}_", section.to_uppercase());
-        for (name, value) in env.iter().filter(|(name, _)| name.starts_with(&prefix)) {
-            let key = keys
-                .iter()
-                .find(|key| format!("{ENV_PREFIX}{}", variable(section, key)) == *name);
-            let Some(key) = key else {
-                bail!(
-                    "environment variable {name}: section {section} of config.toml has no such key; it has {}",
-                    keys.join(", ")
-                );
-            };
-            found.push((dotted(section, key), value.clone()));
+        for (name, value) in env {
+            match named(name) {
+                Some(key) if section.is_empty() && NOT_IN_ENV.contains(&key) => {}
+                Some(key) => found.push((dotted(section, key), value.clone())),
+                None if !section.is_empty() && name.starts_with(&prefix) => {
+                    let keys: Vec<&str> = keys.iter().map(|(key, _)| *key).collect();
+                    bail!(
+                        "environment variable {name}: section {section} of config.toml has no such key; it has {}",
+                        keys.join(", ")
+                    );
+                }
+                None => {}
+            }
         }
     }
     Ok(found)
@@ -323,57 +260,45 @@ struct Settings<'a> {
 }
 
 impl Settings<'_> {
-    fn in_env(&self, section: &str, key: &str) -> Option<&String> {
-        self.env.get(&format!("{ENV_PREFIX}{}", variable(section, key)))
-    }
-
-    fn in_file(&self, section: &str, key: &str) -> Option<&toml::Value> {
-        if section.is_empty() {
-            self.table.get(key)
-        } else {
-            self.table.get(section)?.get(key)
+    fn value(&self, section: &str, key: &str) -> Option<Value> {
+        let in_env = || self.env.get(&format!("{ENV_PREFIX}{}", variable(section, key)));
+        if !(section.is_empty() && NOT_IN_ENV.contains(&key)) {
+            if let Some(text) = in_env() {
+                return Some(Value::String(text.clone()));
+            }
+        }
+        match section {
+            "" => self.table.get(key).cloned(),
+            section => self.table.get(section)?.get(key).cloned(),
         }
     }
 
     fn text(&self, section: &str, key: &str, default: &str) -> Result<String> {
-        if let Some(text) = self.in_env(section, key) {
-            return Ok(text.clone());
-        }
-        match self.in_file(section, key) {
+        match self.value(section, key) {
             None => Ok(default.to_owned()),
-            Some(toml::Value::String(text)) => Ok(text.clone()),
+            Some(Value::String(text)) => Ok(text),
             Some(other) => bail!("{} is {other}, must be a string", dotted(section, key)),
         }
     }
 
     fn flag(&self, section: &str, key: &str, default: bool) -> Result<bool> {
-        let name = dotted(section, key);
-        match (self.in_env(section, key), self.in_file(section, key)) {
-            (Some(text), _) => text
-                .parse()
-                .ok()
-                .with_context(|| format!("{name} is {text:?}, must be true or false")),
-            (None, None) => Ok(default),
-            (None, Some(toml::Value::Boolean(value))) => Ok(*value),
-            (None, Some(other)) => bail!("{name} is {other}, must be true or false"),
-        }
+        let Some(value) = self.value(section, key) else {
+            return Ok(default);
+        };
+        keys::flag(&value).with_context(|| format!("{} is {value}, must be true or false", dotted(section, key)))
     }
 
     fn number(&self, section: &str, key: &str, default: u64, min: u64, max: u64) -> Result<u64> {
         let name = dotted(section, key);
-        let value = match (self.in_env(section, key), self.in_file(section, key)) {
-            (Some(text), _) => text
-                .parse()
-                .ok()
-                .with_context(|| format!("{name} is {text:?}, must be an integer"))?,
-            (None, None) => default,
-            (None, Some(toml::Value::Integer(n))) => u64::try_from(*n)
-                .ok()
-                .with_context(|| format!("{name} is {n}, must be {min} to {max}"))?,
-            (None, Some(other)) => bail!("{name} is {other}, must be an integer"),
+        let Some(value) = self.value(section, key) else {
+            return Ok(default);
         };
-        within(&name, value, min, max)?;
-        Ok(value)
+        let number = keys::integer(&value).with_context(|| format!("{name} is {value}, must be an integer"))?;
+        let number = u64::try_from(number)
+            .ok()
+            .with_context(|| format!("{name} is {number}, must be {min} to {max}"))?;
+        within(&name, number, min, max)?;
+        Ok(number)
     }
 }
 

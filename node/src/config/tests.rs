@@ -117,11 +117,62 @@ fn cometbfts_other_keys_are_let_be_and_mistakes_are_not() -> Result<()> {
             vec!["mempool.max_tx_bytes", "-5", "1024"],
         ),
         ("moniker = \"\"", vec!["moniker", "70"]),
+        (
+            "[consensus]\ntimeout_commit = \"banana\"",
+            vec!["consensus.timeout_commit", "banana", "300ms"],
+        ),
+        (
+            "[consensus]\ntimeout_commit = 300",
+            vec!["consensus.timeout_commit", "300ms"],
+        ),
+        ("[p2p]\nseeds = \"a:1\"", vec!["p2p.seeds", "a:1", "@<host>:<port>"]),
+        ("[p2p]\npex = \"maybe\"", vec!["p2p.pex", "maybe", "true or false"]),
+        ("[p2p]\nsend_rate = -1", vec!["p2p.send_rate", "-1", "at least 0"]),
+        (
+            "[rpc]\nexperimental_subscription_buffer_size = 300",
+            vec!["experimental_websocket_write_buffer_size", "200", "300"],
+        ),
+        (
+            "[mempool]\ntype = \"nop\"\n[consensus]\ncreate_empty_blocks = false",
+            vec!["mempool.type", "create_empty_blocks"],
+        ),
+        (
+            "[statesync]\nenable = true",
+            vec!["statesync.rpc_servers names 0", "at least 2"],
+        ),
+        ("log_level = \"loud\"", vec!["log_level", "loud", "consensus:debug"]),
     ] {
         let error = format!("{:#}", CometConfig::parse(text, &Env::new()).expect_err(text));
         for word in words {
             assert!(error.contains(word), "{text}: {error}");
         }
+    }
+    Ok(())
+}
+
+#[test]
+fn values_of_cometbft_may_come_from_the_environment_and_in_quotes() -> Result<()> {
+    let set = env(&[("TENURED_CONSENSUS_TIMEOUT_COMMIT", "1m30.5s")]);
+    CometConfig::parse(
+        "[mempool]\nsize = \"7\"\n[consensus]\ntimeout_commit = \"banana\"",
+        &set,
+    )?;
+    let odd = env(&[("TENURED_P2P_SEED_MODE", "perhaps")]);
+    let error = CometConfig::parse("", &odd).expect_err("odd").to_string();
+    assert!(error.contains("p2p.seed_mode is \"perhaps\""), "{error}");
+    let sync = format!(
+        "[statesync]\nenable = true\nrpc_servers = \"a:1, b:1\"\ntrust_height = 9\ndiscovery_time = \"0s\"\ntrust_hash = \"{}\"",
+        "AB".repeat(32)
+    );
+    CometConfig::parse(&sync, &Env::new())?;
+    for (from, to, word) in [
+        ("b:1", "", "names 1"),
+        ("= 9", "= 0", "trust_height is 0"),
+        ("\"0s\"", "\"4s\"", "discovery_time"),
+        ("ABAB", "AB", "64 hex digits"),
+    ] {
+        let error = CometConfig::parse(&sync.replacen(from, to, 1), &Env::new()).expect_err(to);
+        assert!(error.to_string().contains(word), "{error}");
     }
     Ok(())
 }

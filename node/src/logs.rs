@@ -27,6 +27,8 @@ pub fn init(format: LogFormat) -> Result<()> {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        // A log that cannot be written would be reported on standard error, whose reader has gone: a panic, and the node's end.
+        .log_internal_errors(false)
         .with_ansi(colours);
     match format {
         LogFormat::Plain => builder.with_target(false).try_init(),

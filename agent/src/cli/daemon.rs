@@ -41,7 +41,7 @@ fn free_port(cli: &Cli, args: &JoinArgs) -> Result<Option<SocketAddr>> {
             let free = TcpListener::bind((wanted.ip(), 0))
                 .context("a free port")?
                 .local_addr()?;
-            eprintln!("port {} is busy: the gateway takes {free} instead", wanted.port());
+            tracing::warn!("port {} is busy: the gateway takes {free} instead", wanted.port());
             Ok(Some(free))
         }
         _ => Ok(None),

@@ -198,6 +198,8 @@ pub fn main(cli: Cli) -> ExitCode {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        // Reported on standard error, whose reader has gone, a lost line would be a panic and the end of the workloads.
+        .log_internal_errors(false)
         .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()))
         .init();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {

@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{ensure, Context, Result};
 use serde_json::Value;
@@ -86,6 +86,30 @@ fn mistakes_are_answered_with_what_to_type() -> Result<()> {
     assert!(!ok && err.contains("default_sent_enabled"), "{err}");
     let (ok, _, err) = finish(tenured(&home).arg("export"))?;
     assert!(!ok && err.contains("tenured start"), "{err}");
+    Ok(())
+}
+
+/// `tenured start 2>&1 | head -1`, and journald when it is restarted.
+#[test]
+fn a_node_outlives_the_reader_of_its_log() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let home = dir.path().join("home");
+    let (reader, writer) = std::io::pipe()?;
+    drop(reader);
+    let mut command = tenured(&home);
+    command.args(["devnet", "--fast", "--auto-ports"]);
+    let node = Node::start_logging_to(&home, &mut command, writer)?;
+    let height = || -> Result<u64> {
+        let status = rpc(node.run.rpc, "/status")?;
+        let height = status["sync_info"]["latest_block_height"].as_str();
+        Ok(height.context("height")?.parse()?)
+    };
+    let (began, deadline) = (height()?, Instant::now() + Duration::from_secs(20));
+    while height()? < began + 2 {
+        ensure!(Instant::now() < deadline, "no more blocks");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(node.terminate()?, Some(0));
     Ok(())
 }
 

@@ -272,9 +272,15 @@ impl Node {
     /// Starts a command that runs a node in `home` and waits until it serves. Its log goes to `<home>/../log`.
     pub fn start(home: &Path, command: &mut Command) -> Result<Self> {
         let log = home.with_extension("log");
-        let file = std::fs::OpenOptions::new().create(true).append(true).open(&log)?;
+        let file = std::fs::OpenOptions::new().create(true).append(true).open(log)?;
+        Self::start_logging_to(home, command, file)
+    }
+
+    /// The same with another log.
+    pub fn start_logging_to(home: &Path, command: &mut Command, stderr: impl Into<Stdio>) -> Result<Self> {
+        let log = home.with_extension("log");
         let _ = std::fs::remove_file(home.join("run.json"));
-        let mut child = command.stdout(Stdio::null()).stderr(file).spawn()?;
+        let mut child = command.stdout(Stdio::null()).stderr(stderr).spawn()?;
         let deadline = Instant::now() + Duration::from_secs(30);
         loop {
             if let Ok(bytes) = std::fs::read(home.join("run.json")) {
@@ -283,11 +289,11 @@ impl Node {
                 return Ok(Self { child, run, log });
             }
             if let Some(status) = child.try_wait()? {
-                bail!("tenured ended with {status}:\n{}", std::fs::read_to_string(&log)?);
+                bail!("tenured ended with {status}:\n{}", std::fs::read_to_string(&log).unwrap_or_default());
             }
             if Instant::now() > deadline {
                 let _ = child.kill();
-                bail!("tenured did not start:\n{}", std::fs::read_to_string(&log)?);
+                bail!("tenured did not start:\n{}", std::fs::read_to_string(&log).unwrap_or_default());
             }
             std::thread::sleep(Duration::from_millis(20));
         }

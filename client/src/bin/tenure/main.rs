@@ -24,6 +24,8 @@ fn main() -> ExitCode {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        // Reported on standard error, whose reader has gone, a lost line would be a panic.
+        .log_internal_errors(false)
         .with_ansi(false)
         .without_time()
         .with_target(false)

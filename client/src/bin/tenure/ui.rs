@@ -71,7 +71,7 @@ impl Ui {
         }
         self.above_bar(|| {
             self.end_log_line();
-            eprintln!("{human}");
+            err(&human);
         });
         self.waiting.borrow_mut().clear();
     }
@@ -85,7 +85,7 @@ impl Ui {
             self.bar.set_message(human.to_owned());
             self.bar.enable_steady_tick(Duration::from_millis(120));
         } else {
-            eprintln!("{human}");
+            err(human);
         }
         human.clone_into(&mut self.waiting.borrow_mut());
     }
@@ -164,9 +164,9 @@ impl Ui {
             self.event("error", fields);
         }
         self.end_log_line();
-        eprintln!("error: {error}");
+        err(format_args!("error: {error}"));
         if let Some(hint) = hint {
-            eprintln!("next: {hint}");
+            err(format_args!("next: {hint}"));
         }
     }
 
@@ -189,9 +189,14 @@ impl Ui {
 
     fn end_log_line(&self) {
         if !self.log_at_line_start.replace(true) {
-            eprintln!();
+            err("");
         }
     }
+}
+
+/// A line on standard error. Who reads it may go away, and a lease that runs goes on.
+fn err(line: impl std::fmt::Display) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 /// A line on standard output. A reader that went away ends the process quietly, as it ends every Unix filter.
@@ -199,7 +204,7 @@ pub(crate) fn out(line: &str) {
     let mut stdout = std::io::stdout().lock();
     if let Err(e) = writeln!(stdout, "{line}").and_then(|()| stdout.flush()) {
         if e.kind() != std::io::ErrorKind::BrokenPipe {
-            eprintln!("error: standard output: {e}");
+            err(format_args!("error: standard output: {e}"));
         }
         std::process::exit(i32::from(tenure_client::error::exit::FAILURE));
     }

@@ -289,11 +289,17 @@ impl Node {
                 return Ok(Self { child, run, log });
             }
             if let Some(status) = child.try_wait()? {
-                bail!("tenured ended with {status}:\n{}", std::fs::read_to_string(&log).unwrap_or_default());
+                bail!(
+                    "tenured ended with {status}:\n{}",
+                    std::fs::read_to_string(&log).unwrap_or_default()
+                );
             }
             if Instant::now() > deadline {
                 let _ = child.kill();
-                bail!("tenured did not start:\n{}", std::fs::read_to_string(&log).unwrap_or_default());
+                bail!(
+                    "tenured did not start:\n{}",
+                    std::fs::read_to_string(&log).unwrap_or_default()
+                );
             }
             std::thread::sleep(Duration::from_millis(20));
         }

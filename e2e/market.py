@@ -129,13 +129,16 @@ def cheapest(s):
 
 
 def detach(s):
-    """Ctrl-C lets go of a lease that runs; attaching to it again brings it to its end."""
+    """Ctrl-C and SIGTERM let go of a lease that runs; attaching to it again brings it to its end."""
     s.open()
     run = s.run("run", s.job("job", pace_ms=700), "--out", s.home / "unused")
     s.running(run=run)
-    check("exit code at Ctrl-C", run.end(signal.SIGINT, limit=5), EXIT_DETACHED)
-    check_that("the way back is told", "tenure lease attach 1" in run.text(), run.text()[-400:])
-    time.sleep(1)
+    for asked in (signal.SIGINT, signal.SIGTERM):
+        check(f"exit code at {asked.name}", run.end(asked, limit=5), EXIT_DETACHED)
+        check_that("the way back is told", "tenure lease attach 1" in run.text(), run.text()[-400:])
+        run = s.run("lease", "attach", 1, "--out", s.home / "unused")
+        time.sleep(1)
+    run.end(signal.SIGKILL, limit=5)
     check("state after the detachment", s.state(), "ACTIVE")
     s.result(s.run("lease", "attach", 1, "--out", s.home / "out"))
     s.settled()

@@ -52,7 +52,23 @@ struct Run<'a> {
     handed_over: Arc<AtomicBool>,
 }
 
-/// Runs a job, or lets go of it at Ctrl-C. Returns whether it was let go of.
+/// Comes with Ctrl-C, and with the SIGTERM of `timeout`, a service manager or a CI runner: a lease that nobody is told about
+/// costs its whole deposit.
+pub(crate) async fn asked_to_let_go() {
+    use tokio::signal::unix::{signal, SignalKind};
+    let terminated = async {
+        match signal(SignalKind::terminate()) {
+            Ok(mut terminate) => drop(terminate.recv().await),
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        () = terminated => {}
+    }
+}
+
+/// Runs a job, or lets go of it when asked. Returns whether it was let go of.
 pub(crate) async fn run(context: &Context, args: &RunArgs) -> Result<bool> {
     let job = load(context, args)?;
     let run = Run {
@@ -69,7 +85,7 @@ pub(crate) async fn run(context: &Context, args: &RunArgs) -> Result<bool> {
             }
             result.map(|()| false)
         }
-        _ = tokio::signal::ctrl_c() => {
+        () = asked_to_let_go() => {
             run.detached(&job);
             Ok(true)
         }

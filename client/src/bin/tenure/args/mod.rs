@@ -27,7 +27,7 @@ Exit codes:
     7  verification failed
     8  not found
     9  key missing, locked or damaged
-  130  detached (Ctrl-C)";
+  130  detached (Ctrl-C, SIGTERM)";
 
 /// Rents compute on a Tenure chain.
 #[derive(Debug, Parser)]

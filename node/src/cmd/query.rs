@@ -68,7 +68,7 @@ pub(super) fn run(home: &Home, _env: &Env, config: &ClientConfig, args: QueryArg
     // Asked first, so that neither a silent node nor one of another chain is taken for an answer.
     chain_of(address, args.ask.chain_id.as_deref(), config)?;
     let answer = match args.command.beside() {
-        Some((name, values)) if blocks::has(name) => blocks::run(address, name, values)?,
+        Some((name, values)) if blocks::has(name) => blocks::run(address, name, values, args.ask.height)?,
         Some((name, values)) => transactions::run(address, name, values)?,
         None => {
             let (method, matches) = args.command.method()?;
@@ -111,7 +111,10 @@ fn ask(address: SocketAddr, service: &str, method: &str, request: &impl Message)
 
 /// A message as Cosmos prints it, which is as REST does: names of the .proto, 64-bit numbers as strings, every field there.
 pub(super) fn json_of(message: &DynamicMessage) -> Result<Value> {
-    Ok(serde_json::from_slice(&tenure_rest::json::render(message, usize::MAX)?)?)
+    Ok(serde_json::from_slice(&tenure_rest::json::render(
+        message,
+        usize::MAX,
+    )?)?)
 }
 
 /// [`json_of`] a message of this type.

@@ -98,8 +98,13 @@ pub(super) fn room(descriptor: &MessageDescriptor, matches: &ArgMatches) -> usiz
 
 /// The positional values of a message in their order, for somebody who mistook it.
 pub(super) fn order(descriptor: &MessageDescriptor) -> String {
-    let others = fields(descriptor).skip(1).map(|field| format!(" [{}]", kebab(field.name()).to_uppercase()));
-    format!("The order is [KEY]{}, the key only where --from does not name it", others.collect::<String>())
+    let others = fields(descriptor)
+        .skip(1)
+        .map(|field| format!(" [{}]", kebab(field.name()).to_uppercase()));
+    format!(
+        "The order is [KEY]{}, the key only where --from does not name it",
+        others.collect::<String>()
+    )
 }
 
 /// What the flags of a field say.
@@ -243,7 +248,9 @@ pub(super) fn message(
         }
     }
     if let Some(extra) = positional.next() {
-        let order = signer.map(|_| order(descriptor)).unwrap_or_else(|| "See --help for the order".to_owned());
+        let order = signer
+            .map(|_| order(descriptor))
+            .unwrap_or_else(|| "See --help for the order".to_owned());
         bail!("value {extra:?} is one too many. {order}");
     }
     page(&mut message, matches)?;
@@ -402,10 +409,21 @@ mod tests {
         let page = built(
             "Query",
             "bank",
-            &["balances", "tenure1x", "--page-limit", "5", "--page-offset", "7", "--page-reverse"],
+            &[
+                "balances",
+                "tenure1x",
+                "--page-limit",
+                "5",
+                "--page-offset",
+                "7",
+                "--page-reverse",
+            ],
             None,
         )?;
-        assert_eq!(page["pagination"], serde_json::json!({ "offset": "7", "limit": "5", "reverse": true }));
+        assert_eq!(
+            page["pagination"],
+            serde_json::json!({ "offset": "7", "limit": "5", "reverse": true })
+        );
         Ok(())
     }
 

@@ -223,7 +223,8 @@ pub(super) fn run(home: &Home, config: &ClientConfig, args: TxArgs) -> Result<()
 fn message(keys: &Keys, send: &SendArgs, method: &MethodDescriptor, matches: &ArgMatches) -> Result<(String, Any)> {
     let (descriptor, mut values) = (method.input(), reflect::values(matches));
     // The Cosmos SDK's form is the key first, --from or not.
-    let first_is_key = send.from.is_none() || multi_send::is(method) || values.len() > reflect::room(&descriptor, matches);
+    let first_is_key =
+        send.from.is_none() || multi_send::is(method) || values.len() > reflect::room(&descriptor, matches);
     let first = if first_is_key && !values.is_empty() {
         Some(values.remove(0))
     } else {
@@ -234,7 +235,9 @@ fn message(keys: &Keys, send: &SendArgs, method: &MethodDescriptor, matches: &Ar
         (Some(first), None) => first,
         (None, Some(from)) => from.clone(),
         (Some(first), Some(from)) => {
-            let same = keys.address(&first).is_ok_and(|owner| keys.address(from).is_ok_and(|other| owner == other));
+            let same = keys
+                .address(&first)
+                .is_ok_and(|owner| keys.address(from).is_ok_and(|other| owner == other));
             ensure!(
                 same,
                 "the first value, {first:?}, stands where the signing key does, and --from is {from:?}: give one of them, or the same key in both. {}",
@@ -245,7 +248,10 @@ fn message(keys: &Keys, send: &SendArgs, method: &MethodDescriptor, matches: &Ar
     };
     let signer = keys.address(&from)?;
     if multi_send::is(method) {
-        return Ok((from, tenure_proto::any(&multi_send::message(&signer, &values, matches)?)));
+        return Ok((
+            from,
+            tenure_proto::any(&multi_send::message(&signer, &values, matches)?),
+        ));
     }
     let message = reflect::message(&descriptor, matches, &values, Some(&signer.to_string()))?;
     let any = Any {
@@ -263,7 +269,10 @@ fn payer(keys: &Keys, send: &SendArgs) -> Result<Option<Address>> {
              transaction too"
         );
     }
-    send.fee_payer.as_deref().map(|payer| keys.address(payer).context("--fee-payer")).transpose()
+    send.fee_payer
+        .as_deref()
+        .map(|payer| keys.address(payer).context("--fee-payer"))
+        .transpose()
 }
 
 fn keyring(home: &Home, config: &ClientConfig, send: &SendArgs) -> Keys {

@@ -5,6 +5,8 @@ mod archive;
 mod clients;
 mod comet_engine;
 mod commands;
+mod cosmos_cli;
+mod cosmos_keys;
 mod crash;
 mod engine;
 mod faces;

@@ -22,7 +22,8 @@ const BLOCK_RESULTS: &str = "block-results";
 const VALIDATORS: &str = "comet-validator-set";
 const ID: &str = "id";
 const TYPE: &str = "type";
-const HEIGHT: &str = "height";
+/// Not `height`, which is a flag of every query.
+const HEIGHT: &str = "of-height";
 
 const SERVICE: &str = "cosmos.base.tendermint.v1beta1.Service";
 
@@ -90,15 +91,15 @@ pub(super) fn has(name: &str) -> bool {
     [BLOCK, BLOCKS, BLOCK_RESULTS, VALIDATORS].contains(&name)
 }
 
-/// Runs one of [`commands`].
-pub(super) fn run(address: SocketAddr, name: &str, values: &ArgMatches) -> Result<Value> {
-    let height = || values.get_one::<i64>(HEIGHT).copied().unwrap_or_default();
+/// Runs one of [`commands`]. `at` is the height that a flag gave, 0 for none; a value comes first.
+pub(super) fn run(address: SocketAddr, name: &str, values: &ArgMatches, at: u64) -> Result<Value> {
+    let at = i64::try_from(at).with_context(|| format!("--height is {at}, more than a height can be"))?;
+    let height = || values.get_one::<i64>(HEIGHT).copied().unwrap_or(at);
     match name {
-        BLOCK => block(
-            address,
-            values.get_one::<By>(TYPE).copied(),
-            values.get_one::<String>(ID).map(String::as_str),
-        ),
+        BLOCK => match values.get_one::<String>(ID) {
+            Some(id) => block(address, values.get_one::<By>(TYPE).copied(), id),
+            None => block_at(address, at),
+        },
         BLOCKS => matching(address, &Search::of(values)?),
         BLOCK_RESULTS => {
             let params = match height() {
@@ -117,7 +118,12 @@ pub(super) fn run(address: SocketAddr, name: &str, values: &ArgMatches) -> Resul
                 ..Default::default()
             });
             match height() {
-                0 => ask(address, SERVICE, "GetLatestValidatorSet", &GetLatestValidatorSetRequest { pagination }),
+                0 => ask(
+                    address,
+                    SERVICE,
+                    "GetLatestValidatorSet",
+                    &GetLatestValidatorSetRequest { pagination },
+                ),
                 height => {
                     let request = GetValidatorSetByHeightRequest { height, pagination };
                     ask(address, SERVICE, "GetValidatorSetByHeight", &request)
@@ -127,16 +133,12 @@ pub(super) fn run(address: SocketAddr, name: &str, values: &ArgMatches) -> Resul
     }
 }
 
-fn block(address: SocketAddr, by: Option<By>, id: Option<&str>) -> Result<Value> {
-    let Some(id) = id else {
-        ensure!(by != Some(By::Hash), "which block? `tenured query block --type hash <hash>`");
-        return at(address, 0);
-    };
+fn block(address: SocketAddr, by: Option<By>, id: &str) -> Result<Value> {
     let height = id.parse::<i64>().ok().filter(|height| *height >= 0);
     let hash = hex::decode(id).ok().filter(|hash| hash.len() == 32);
     match (by, height, hash) {
         (None | Some(By::Hash), _, Some(hash)) => by_hash(address, id, &hash),
-        (None | Some(By::Height), Some(height), None) => at(address, height),
+        (None | Some(By::Height), Some(height), None) => block_at(address, height),
         (Some(By::Height), ..) => bail!("--type height takes a height, and not {id:?}"),
         (Some(By::Hash), ..) => bail!("--type hash takes 64 hex digits, and not {id:?}; --type height takes a height"),
         (None, ..) => bail!("{id:?} is neither a height nor a block's hash, 64 hex digits"),
@@ -144,14 +146,19 @@ fn block(address: SocketAddr, by: Option<By>, id: Option<&str>) -> Result<Value>
 }
 
 /// The block at a height, 0 being the latest.
-fn at(address: SocketAddr, height: i64) -> Result<Value> {
+fn block_at(address: SocketAddr, height: i64) -> Result<Value> {
     Ok(answer_at(address, height)?["block"].take())
 }
 
 fn answer_at(address: SocketAddr, height: i64) -> Result<Value> {
     match height {
         0 => ask(address, SERVICE, "GetLatestBlock", &GetLatestBlockRequest {}),
-        height => ask(address, SERVICE, "GetBlockByHeight", &GetBlockByHeightRequest { height }),
+        height => ask(
+            address,
+            SERVICE,
+            "GetBlockByHeight",
+            &GetBlockByHeightRequest { height },
+        ),
     }
 }
 
@@ -185,7 +192,7 @@ fn matching(address: SocketAddr, search: &Search) -> Result<Value> {
     let blocks = found["blocks"].as_array().context("the node's answer has no blocks")?;
     let blocks = blocks.iter().map(|shown| {
         let height = height_of(shown).context("the node's answer has a block without a height")?;
-        at(address, height)
+        block_at(address, height)
     });
     let total = total.context("the node's answer has no total_count")?;
     Ok(search.result(total, "blocks", blocks.collect::<Result<_>>()?))

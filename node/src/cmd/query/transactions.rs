@@ -239,7 +239,8 @@ fn found_by(address: SocketAddr, by: By, id: &str) -> Result<Value> {
         By::Hash => return transaction(address, id),
         By::AccSeq => {
             let parts = id.split_once('/');
-            let parts = parts.filter(|(owner, sequence)| owner.parse::<Address>().is_ok() && sequence.parse::<u64>().is_ok());
+            let parts =
+                parts.filter(|(owner, sequence)| owner.parse::<Address>().is_ok() && sequence.parse::<u64>().is_ok());
             let (owner, sequence) = parts.with_context(|| {
                 format!("--type acc_seq takes <address>/<sequence>, for example tenure1.../3, and not {id:?}")
             })?;
@@ -264,7 +265,10 @@ fn found_by(address: SocketAddr, by: By, id: &str) -> Result<Value> {
     match (total, found.into_iter().next()) {
         (1, Some(found)) => Ok(found),
         (0, _) => bail!("no transaction in a block has {id}"),
-        _ => bail!("{total} transactions have {id}: `tenured query txs --query \"{}\"` shows them", search.query),
+        _ => bail!(
+            "{total} transactions have {id}: `tenured query txs --query \"{}\"` shows them",
+            search.query
+        ),
     }
 }
 

@@ -109,7 +109,10 @@ fn offered(address: SocketAddr, signed: &SignedTx, mode: Mode) -> Result<TxRespo
         Ok(checked) => {
             let text = |key: &str| checked[key].as_str().unwrap_or_default().to_owned();
             let data = BASE64.decode(text("data")).context("the node's answer is not base64")?;
-            response.code = checked["code"].as_u64().and_then(|code| code.try_into().ok()).unwrap_or(0);
+            response.code = checked["code"]
+                .as_u64()
+                .and_then(|code| code.try_into().ok())
+                .unwrap_or(0);
             (response.codespace, response.raw_log) = (text("codespace"), text("log"));
             response.data = hex::encode_upper(data);
         }

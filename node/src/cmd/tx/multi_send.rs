@@ -45,12 +45,17 @@ Examples:
 pub(super) fn message(from: &Address, values: &[String], matches: &ArgMatches) -> Result<MsgMultiSend> {
     let (amount, recipients) = match values {
         [recipients @ .., amount] if !recipients.is_empty() => (amount, recipients),
-        _ => bail!("multi-send takes [KEY] [TO-ADDRESS]... [AMOUNT], for example `multi-send me tenure1... tenure1... 5ten`"),
+        _ => bail!(
+            "multi-send takes [KEY] [TO-ADDRESS]... [AMOUNT], for example `multi-send me tenure1... tenure1... 5ten`"
+        ),
     };
     let coins: Coins = crate::genesis::parse_coins(amount).with_context(|| format!("amount is {amount:?}"))?;
     let count = u128::try_from(recipients.len())?;
     let split = matches.get_flag(SPLIT);
-    let each = scaled(&coins, |amount| if split { amount.checked_div(count) } else { Some(amount) })?;
+    let each = scaled(
+        &coins,
+        |amount| if split { amount.checked_div(count) } else { Some(amount) },
+    )?;
     ensure!(
         !each.is_empty(),
         "amount is {amount:?}, must leave something for each of {count} recipients"
@@ -77,7 +82,8 @@ pub(super) fn message(from: &Address, values: &[String], matches: &ArgMatches) -
 fn scaled(coins: &Coins, change: impl Fn(u128) -> Option<u128>) -> Result<Vec<ProtoCoin>> {
     let scaled = coins.iter().map(|coin: &Coin| {
         let amount = change(coin.amount.get());
-        let amount = amount.with_context(|| format!("{coin} for each of so many recipients is more than there can be"))?;
+        let amount =
+            amount.with_context(|| format!("{coin} for each of so many recipients is more than there can be"))?;
         Ok(ProtoCoin {
             denom: coin.denom.to_string(),
             amount: amount.to_string(),
@@ -113,7 +119,10 @@ mod tests {
             )
         };
         let whole = sent(&[&a, &b, &c, "10uten,2abc"], false)?;
-        assert_eq!(shown(&whole), ("6abc,30uten".to_owned(), vec!["2abc,10uten".to_owned(); 3]));
+        assert_eq!(
+            shown(&whole),
+            ("6abc,30uten".to_owned(), vec!["2abc,10uten".to_owned(); 3])
+        );
         assert_eq!(whole.outputs[1].address, b);
         // What cannot be shared equally stays, as in the SDK.
         let shared = sent(&[&a, &b, &c, "10uten,2abc"], true)?;

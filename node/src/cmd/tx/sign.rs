@@ -150,12 +150,18 @@ fn covered(tx: &Tx, mode: Mode, signing: &Signing) -> Result<Vec<u8>> {
 
 /// What is wrong with the signature in a signer's place. `signing` says for whom and where it must be valid; without it only whose it is is looked at.
 pub(super) fn fault(tx: &Tx, place: usize, signer: &Address, signing: Option<&Signing>) -> Result<Option<String>> {
-    let info = tx.auth_info.as_ref().and_then(|auth_info| auth_info.signer_infos.get(place));
+    let info = tx
+        .auth_info
+        .as_ref()
+        .and_then(|auth_info| auth_info.signer_infos.get(place));
     let signature = tx.signatures.get(place).filter(|signature| !signature.is_empty());
     let (Some(info), Some(signature)) = (info, signature) else {
         return Ok(Some("not signed yet".to_owned()));
     };
-    let key = info.public_key.as_ref().and_then(|any| PubKey::decode(any.value.as_slice()).ok());
+    let key = info
+        .public_key
+        .as_ref()
+        .and_then(|any| PubKey::decode(any.value.as_slice()).ok());
     let key = key.and_then(|key| <[u8; 33]>::try_from(key.key).ok());
     let Some(key) = key.filter(|key| Address::of_secp256k1(key) == *signer) else {
         return Ok(Some("signature does not match its respective signer".to_owned()));

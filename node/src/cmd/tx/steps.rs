@@ -140,7 +140,13 @@ fn sign_file(home: &Home, config: &ClientConfig, send: &SendArgs, file: &str, va
     } else {
         Chain::of(node(home, config, send.node.as_deref())?, send, config)?.signing(send, &signer)?
     };
-    let signed = sign::add(tx, &keys.load(from)?, send.sign_mode, &signing, values.get_flag(OVERWRITE))?;
+    let signed = sign::add(
+        tx,
+        &keys.load(from)?,
+        send.sign_mode,
+        &signing,
+        values.get_flag(OVERWRITE),
+    )?;
     let document = file::document(&file::encoded(&signed))?;
     match values.get_one::<String>(OUTPUT_DOCUMENT) {
         Some(path) => files::replace(Path::new(path), format!("{document}\n").as_bytes()),

@@ -195,7 +195,7 @@ mod tests {
 
     #[test]
     fn text_is_yaml_that_says_the_same() {
-        let value = json!({
+        let value = serde_json::json!({
             "balances": [{ "denom": "uten", "amount": "7" }, { "denom": "x", "amount": "8" }],
             "pagination": { "next_key": null, "total": "0" },
             "empty": [],

@@ -469,7 +469,7 @@ mod tests {
         for (args, word) in [
             (vec!["balance", "a", "b", "c"], "one too many"),
             (vec!["balances", "a", "--page-limit", "x"], "--page-limit"),
-            (vec!["balances", "a", "--page-offset", "-1"], "--page-offset"),
+            (vec!["balances", "a", "--page-offset", "~"], "--page-offset"),
             (vec!["balances", "a", "--page-key", "~"], "base64"),
         ] {
             let error = built("Query", "bank", &args, None).expect_err(word);

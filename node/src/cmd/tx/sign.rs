@@ -227,7 +227,7 @@ mod tests {
         }))
     }
 
-    fn unsigned(message: tenure_proto::Any) -> Tx {
+    fn unsigned(message: Any) -> Tx {
         Tx {
             body: Some(TxBody {
                 messages: vec![message],

@@ -213,22 +213,30 @@ pub(super) fn run(address: SocketAddr, name: &str, values: &ArgMatches) -> Resul
 
 /// A transaction by hash, as a `TxResponse`. Error: there is none ([`rpc::is_not_found`]), among others.
 pub(in crate::cmd) fn transaction(address: SocketAddr, hash: &str) -> Result<Value> {
-    let bytes = hex::decode(hash).ok().filter(|bytes| bytes.len() == 32);
-    ensure!(bytes.is_some(), "{hash:?} is not a transaction's hash: 64 hex digits");
+    check_hash(hash)?;
     let request = GetTxRequest { hash: hash.to_owned() };
     Ok(ask(address, SERVICE, "GetTx", &request)?["tx_response"].take())
 }
 
-/// Waits until a transaction is in a block: its `TxResponse`; `None` if it is in none within the limit. Error: the node does not answer.
+fn check_hash(hash: &str) -> Result<()> {
+    let bytes = hex::decode(hash).ok().filter(|bytes| bytes.len() == 32);
+    ensure!(bytes.is_some(), "{hash:?} is not a transaction's hash: 64 hex digits");
+    Ok(())
+}
+
+/// Waits until a transaction is in a block: its `TxResponse`; `None` if it is in none within the limit. A node that stops answering may be one that is
+/// restarted, so it is asked again. Error: it does not answer when the limit has passed.
 pub(in crate::cmd) fn included(address: SocketAddr, hash: &str, limit: Duration) -> Result<Option<Value>> {
+    check_hash(hash)?;
     let begun = Instant::now();
     loop {
-        match transaction(address, hash) {
-            Err(error) if rpc::is_not_found(&error) => {}
-            found => return found.map(Some),
-        }
+        let missing = match transaction(address, hash) {
+            Ok(found) => return Ok(Some(found)),
+            Err(error) if rpc::is_not_found(&error) => Ok(None),
+            Err(error) => Err(error.context(format!("whether transaction {hash} is in a block is not known"))),
+        };
         let Some(left) = limit.checked_sub(begun.elapsed()).filter(|left| !left.is_zero()) else {
-            return Ok(None);
+            return missing;
         };
         std::thread::sleep(POLL.min(left));
     }

@@ -2,7 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{bail, Context, Result};
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -82,13 +82,23 @@ pub(super) fn call(address: SocketAddr, method: &'static str, params: &Value) ->
 
 /// What a server that does not speak JSON-RPC speaks, if it is one of a node's.
 fn spoken(address: SocketAddr) -> Option<&'static str> {
-    let begins = |probe: &[u8], most: u64| {
+    let begins = |probe: &[u8], most: usize| {
+        let deadline = Instant::now() + PROBE;
         let mut stream = TcpStream::connect_timeout(&address, PROBE).ok()?;
-        stream.set_read_timeout(Some(PROBE)).ok()?;
+        stream.set_write_timeout(Some(PROBE)).ok()?;
         stream.write_all(probe).ok()?;
-        let mut answer = Vec::new();
-        // What came before it stopped tells enough.
-        let _ = stream.take(most).read_to_end(&mut answer);
+        let (mut answer, mut chunk) = (Vec::new(), [0; 4096]);
+        // What came before it stopped, or the time was over, tells enough.
+        while answer.len() < most {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() || stream.set_read_timeout(Some(left)).is_err() {
+                break;
+            }
+            match stream.read(&mut chunk) {
+                Ok(read @ 1..) => answer.extend_from_slice(chunk.get(..read)?),
+                Ok(0) | Err(_) => break,
+            }
+        }
         Some(answer)
     };
     // Its words are near the answer's beginning, and no other server has them.
@@ -98,7 +108,7 @@ fn spoken(address: SocketAddr) -> Option<&'static str> {
     }
     let (place, settings) = HTTP2_SETTINGS;
     let frame = begins(HTTP2_PROBE, 9)?;
-    (frame.len() == 9 && frame.get(place) == Some(&settings)).then_some("gRPC")
+    (frame.get(place) == Some(&settings)).then_some("gRPC")
 }
 
 /// The node's `status`.

@@ -6,11 +6,16 @@ use anyhow::{ensure, Context, Result};
 use base64::prelude::{Engine, BASE64_STANDARD};
 use serde_json::{json, Value};
 use tempfile::TempDir;
+use tenure_node::account_key::AccountKey;
+use tenure_node::engine::EngineKind;
 use tenure_types::Address;
 
+use crate::engine::{cometbft, height, init, until};
 use crate::live::{on_both_engines, Live};
 use crate::offline::fed;
-use crate::support::{account, balance, finish, rest, tenured, Net, NetOptions, CHAIN_ID};
+use crate::support::{
+    account, balance, connect, finish, rest, tenured, transfer, Net, NetOptions, Node, CHAIN_ID, OWN_PORTS,
+};
 
 on_both_engines!(
     a_transaction_has_the_sdks_shape_everywhere,
@@ -105,6 +110,12 @@ impl Operator {
             );
         }
         Ok(())
+    }
+
+    /// Writes a transaction as a file.
+    fn decode(&self, tx: &[u8], file: &str) -> Result<()> {
+        let document = self.run(&["tx", "decode", &BASE64_STANDARD.encode(tx)])?;
+        Ok(std::fs::write(file, document)?)
     }
 
     /// Sends and waits for the block; the `TxResponse`.
@@ -480,7 +491,7 @@ async fn a_transaction_that_waits_is_known_and_one_in_a_block_too() -> Result<()
     let (number, sequence) = account(&net.channel().await?, &net.alice.address()).await?;
     let tx = net.transfer(number, sequence, &Address::new(NOBODY), 7);
     let file = me.file("tx.json");
-    std::fs::write(&file, me.run(&["tx", "decode", &BASE64_STANDARD.encode(&tx)])?)?;
+    me.decode(&tx, &file)?;
     let send = ["tx", "broadcast", &file, "-o", "json", "--chain-id", CHAIN_ID];
     let again = |word: &str| -> Result<Value> {
         let (ok, out, err) = finish(&mut me.command(&send))?;
@@ -506,4 +517,52 @@ async fn a_transaction_that_waits_is_known_and_one_in_a_block_too() -> Result<()
     let known = again(&format!("is in block {height} already"))?;
     assert_eq!((&known["code"], &known["txhash"]), (&json!(19), &first["txhash"]));
     Ok(())
+}
+
+/// A restart makes the mempool forget what it has seen, and the chain not: `CheckTx` refuses the sequence then.
+async fn what_is_in_a_block_is_known_after_a_restart(engine: EngineKind) -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let (home, alice) = (dir.path().join("home"), AccountKey::random());
+    let mut start = tenured(&home);
+    start
+        .args(["start", "--auto-ports", "--engine", engine.name()])
+        .envs(OWN_PORTS);
+    start
+        .env("TENURED_CONSENSUS_TIMEOUT_COMMIT", "50ms")
+        .env("TENURED_SOLO_BLOCK_INTERVAL", "50ms");
+    if engine == EngineKind::Comet {
+        let Some(program) = cometbft() else { return Ok(()) };
+        start.arg("--comet-bin").arg(program);
+    }
+    init(&home, &alice)?;
+    let node = Node::start(&home, &mut start)?;
+    until("a block", || height(node.run.rpc).filter(|height| *height > 0)).await?;
+    let mut me = Operator::poor(node.run.rpc)?;
+    let (number, sequence) = account(&connect(node.run.grpc).await?, &alice.address()).await?;
+    let file = me.file("tx.json");
+    me.decode(&transfer(&alice, CHAIN_ID, number, sequence, &me.address, 7), &file)?;
+    let sent = me.json(&["tx", "broadcast", &file, "-b", "block"])?;
+    node.terminate()?;
+
+    let node = Node::start(&home, &mut start)?;
+    until("an answer", || height(node.run.rpc)).await?;
+    me.node = format!("tcp://{}", node.run.rpc);
+    let (ok, known, err) = finish(&mut me.command(&["tx", "broadcast", &file, "-o", "json"]))?;
+    let words = format!("is in block {} already", text(&sent["height"])?);
+    ensure!(ok && err.contains(&words), "{words}: {known}{err}");
+    let known: Value = serde_json::from_str(&known)?;
+    assert_eq!((&known["code"], &known["txhash"]), (&json!(19), &sent["txhash"]));
+    assert_eq!(known["raw_log"], format!("tx {words}"));
+    assert_eq!(me.json(&["tx", "broadcast", &file, "-b", "block"])?, sent);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_in_a_block_is_known_after_a_restart_on_solo() -> Result<()> {
+    what_is_in_a_block_is_known_after_a_restart(EngineKind::Solo).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_in_a_block_is_known_after_a_restart_on_cometbft() -> Result<()> {
+    what_is_in_a_block_is_known_after_a_restart(EngineKind::Comet).await
 }

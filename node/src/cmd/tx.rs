@@ -112,6 +112,8 @@ Examples:
   tenured tx bank send tenure1... 5ten --from validator --gas auto --fees 500uten -b block
   tenured tx bank send validator tenure1... 5ten -b sync -y | tenured query wait-tx
   tenured tx bank multi-send validator tenure1... tenure1... 5ten -y
+  tenured tx bank send me tenure1... 5ten --sign-mode amino-json --note rent --timeout-height 12000 -b async -y
+  tenured tx bank send me tenure1... 5ten --fee-payer tenure1... --generate-only > tx.json
   tenured tx market cancel-bid --from me --bid-id 7 --dry-run
   tenured tx bank send cold tenure1... 5ten --offline --account-number 12 --sequence 3 --chain-id tenure-1 --gas 200000 --fees 500uten > tx.json
   tenured tx broadcast tx.json

@@ -6,16 +6,11 @@ use anyhow::{ensure, Context, Result};
 use base64::prelude::{Engine, BASE64_STANDARD};
 use serde_json::{json, Value};
 use tempfile::TempDir;
-use tenure_node::account_key::AccountKey;
-use tenure_node::engine::EngineKind;
 use tenure_types::Address;
 
-use crate::engine::{cometbft, height, init, until};
 use crate::live::{on_both_engines, Live};
 use crate::offline::fed;
-use crate::support::{
-    account, balance, connect, finish, rest, tenured, transfer, Net, NetOptions, Node, CHAIN_ID, OWN_PORTS,
-};
+use crate::support::{balance, finish, rest, tenured};
 
 on_both_engines!(
     a_transaction_has_the_sdks_shape_everywhere,
@@ -47,7 +42,7 @@ const NOBODY: [u8; 20] = [0x61; 20];
 /// An operator with a key `me` that has money, at a node.
 pub(crate) struct Operator {
     dir: TempDir,
-    node: String,
+    pub(crate) node: String,
     pub(crate) address: Address,
 }
 
@@ -112,12 +107,6 @@ impl Operator {
         Ok(())
     }
 
-    /// Writes a transaction as a file.
-    fn decode(&self, tx: &[u8], file: &str) -> Result<()> {
-        let document = self.run(&["tx", "decode", &BASE64_STANDARD.encode(tx)])?;
-        Ok(std::fs::write(file, document)?)
-    }
-
     /// Sends and waits for the block; the `TxResponse`.
     fn sent(&self, args: &[&str]) -> Result<Value> {
         let checked = self.json(&[&["tx"], args, &["-y", "-b", "sync"]].concat())?;
@@ -128,7 +117,7 @@ impl Operator {
     }
 }
 
-fn text(value: &Value) -> Result<&str> {
+pub(crate) fn text(value: &Value) -> Result<&str> {
     value.as_str().with_context(|| format!("{value} is no text"))
 }
 
@@ -480,89 +469,4 @@ async fn a_port_that_is_not_json_rpc_is_named(live: &Live) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// Blocks are made by hand, so a transaction waits until one is.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_transaction_that_waits_is_known_and_one_in_a_block_too() -> Result<()> {
-    let net = Net::start(NetOptions::default()).await?;
-    net.block()?;
-    let me = Operator::poor(net.rpc)?;
-    let (number, sequence) = account(&net.channel().await?, &net.alice.address()).await?;
-    let tx = net.transfer(number, sequence, &Address::new(NOBODY), 7);
-    let file = me.file("tx.json");
-    me.decode(&tx, &file)?;
-    let send = ["tx", "broadcast", &file, "-o", "json", "--chain-id", CHAIN_ID];
-    let again = |word: &str| -> Result<Value> {
-        let (ok, out, err) = finish(&mut me.command(&send))?;
-        ensure!(ok && err.contains(word), "{word}: {err}");
-        Ok(serde_json::from_str(&out)?)
-    };
-
-    let first: Value = serde_json::from_str(&me.run(&send)?)?;
-    assert_eq!(first["code"], 0);
-    let known = again("waits in the node's mempool already")?;
-    assert_eq!(
-        (&known["code"], &known["codespace"], &known["txhash"], &known["raw_log"]),
-        (
-            &json!(19),
-            &json!("sdk"),
-            &first["txhash"],
-            &json!("tx already exists in cache")
-        )
-    );
-    let hash = text(&first["txhash"])?;
-    me.refused(&["q", "wait-tx", hash, "--timeout", "300ms"], &["timed out"])?;
-    let height = net.block()?;
-    let known = again(&format!("is in block {height} already"))?;
-    assert_eq!((&known["code"], &known["txhash"]), (&json!(19), &first["txhash"]));
-    Ok(())
-}
-
-/// A restart makes the mempool forget what it has seen, and the chain not: `CheckTx` refuses the sequence then.
-async fn what_is_in_a_block_is_known_after_a_restart(engine: EngineKind) -> Result<()> {
-    let dir = tempfile::tempdir()?;
-    let (home, alice) = (dir.path().join("home"), AccountKey::random());
-    let mut start = tenured(&home);
-    start
-        .args(["start", "--auto-ports", "--engine", engine.name()])
-        .envs(OWN_PORTS);
-    start
-        .env("TENURED_CONSENSUS_TIMEOUT_COMMIT", "50ms")
-        .env("TENURED_SOLO_BLOCK_INTERVAL", "50ms");
-    if engine == EngineKind::Comet {
-        let Some(program) = cometbft() else { return Ok(()) };
-        start.arg("--comet-bin").arg(program);
-    }
-    init(&home, &alice)?;
-    let node = Node::start(&home, &mut start)?;
-    until("a block", || height(node.run.rpc).filter(|height| *height > 0)).await?;
-    let mut me = Operator::poor(node.run.rpc)?;
-    let (number, sequence) = account(&connect(node.run.grpc).await?, &alice.address()).await?;
-    let file = me.file("tx.json");
-    me.decode(&transfer(&alice, CHAIN_ID, number, sequence, &me.address, 7), &file)?;
-    let sent = me.json(&["tx", "broadcast", &file, "-b", "block"])?;
-    node.terminate()?;
-
-    let node = Node::start(&home, &mut start)?;
-    until("an answer", || height(node.run.rpc)).await?;
-    me.node = format!("tcp://{}", node.run.rpc);
-    let (ok, known, err) = finish(&mut me.command(&["tx", "broadcast", &file, "-o", "json"]))?;
-    let words = format!("is in block {} already", text(&sent["height"])?);
-    ensure!(ok && err.contains(&words), "{words}: {known}{err}");
-    let known: Value = serde_json::from_str(&known)?;
-    assert_eq!((&known["code"], &known["txhash"]), (&json!(19), &sent["txhash"]));
-    assert_eq!(known["raw_log"], format!("tx {words}"));
-    assert_eq!(me.json(&["tx", "broadcast", &file, "-b", "block"])?, sent);
-    Ok(())
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_in_a_block_is_known_after_a_restart_on_solo() -> Result<()> {
-    what_is_in_a_block_is_known_after_a_restart(EngineKind::Solo).await
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_in_a_block_is_known_after_a_restart_on_cometbft() -> Result<()> {
-    what_is_in_a_block_is_known_after_a_restart(EngineKind::Comet).await
 }

@@ -7,6 +7,7 @@ mod comet_engine;
 mod commands;
 mod cosmos_cli;
 mod cosmos_keys;
+mod cosmos_known;
 mod crash;
 mod engine;
 mod faces;

@@ -323,6 +323,55 @@ fn hash_of(printed: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use prost::Message as _;
+    use std::io::Write as _;
+    use std::net::TcpListener;
+    use tenure_proto::cosmos::base::abci::v1beta1::TxResponse;
+    use tenure_proto::cosmos::tx::v1beta1::GetTxResponse;
+
+    #[test]
+    fn a_node_that_is_restarted_is_asked_again() -> Result<()> {
+        let hash = "AB".repeat(32);
+        let value = GetTxResponse {
+            tx: None,
+            tx_response: Some(TxResponse {
+                height: 7,
+                ..Default::default()
+            }),
+        };
+        let body = json!({ "result": { "response": { "code": 0, "value": BASE64.encode(value.encode_to_vec()) } } });
+        let answer = format!(
+            "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}",
+            body.to_string().len()
+        );
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        let address = listener.local_addr()?;
+        // Nobody answers the first wait, nor the first second of the second one.
+        let error = included(address_of_nobody()?, &hash, Duration::from_millis(300)).expect_err("silence");
+        assert!(
+            format!("{error:#}").contains("not known") && format!("{error:#}").contains("no answer"),
+            "{error:#}"
+        );
+        let up = Instant::now() + Duration::from_secs(1);
+        std::thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                if Instant::now() > up {
+                    let mut request = [0; 4096];
+                    let _ = stream
+                        .read(&mut request)
+                        .and_then(|_| stream.write_all(answer.as_bytes()));
+                }
+            }
+        });
+        let found = included(address, &hash, Duration::from_secs(20))?.context("it is there")?;
+        assert_eq!(found["height"], "7");
+        Ok(())
+    }
+
+    /// An address at which nothing listens.
+    fn address_of_nobody() -> Result<SocketAddr> {
+        Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
+    }
 
     #[test]
     fn a_hash_is_found_in_what_tx_prints() {

@@ -167,8 +167,8 @@ impl Keys {
         }
     }
 
-    /// A key by name or by address, ready to sign.
-    pub(super) fn load(&self, name_or_address: &str) -> Result<Key> {
+    /// A key by name or by address that can sign, without its passphrase. Error: there is none, or only its public half is here.
+    pub(super) fn signing(&self, name_or_address: &str) -> Result<KeyInfo> {
         let info = self.info(name_or_address)?;
         ensure!(
             info.offline.is_none(),
@@ -176,7 +176,12 @@ impl Keys {
              is with `tenured tx sign`, and send that with `tenured tx broadcast`",
             info.name
         );
-        Ok(self.ring.load(&info.name)?)
+        Ok(info)
+    }
+
+    /// A key by name or by address, ready to sign. Errors: as [`Self::signing`]; no passphrase, or a wrong one.
+    pub(super) fn load(&self, name_or_address: &str) -> Result<Key> {
+        Ok(self.ring.load(&self.signing(name_or_address)?.name)?)
     }
 
     /// An address given as one, or as a key's name.

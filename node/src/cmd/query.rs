@@ -66,13 +66,19 @@ pub(super) fn node(home: &Home, config: &ClientConfig, given: Option<&str>) -> R
 pub(super) fn run(home: &Home, _env: &Env, config: &ClientConfig, args: QueryArgs) -> Result<()> {
     let address = node(home, config, args.ask.node.as_deref())?;
     // Asked first, so that neither a silent node nor one of another chain is taken for an answer.
-    chain_of(address, args.ask.chain_id.as_deref(), config)?;
+    let right_chain = || chain_of(address, args.ask.chain_id.as_deref(), config);
     let answer = match args.command.beside() {
-        Some((name, values)) if blocks::has(name) => blocks::run(address, name, values, args.ask.height)?,
-        Some((name, values)) => transactions::run(address, name, values)?,
+        Some((name, values)) => {
+            right_chain()?;
+            match blocks::has(name) {
+                true => blocks::run(address, name, values, args.ask.height)?,
+                false => transactions::run(address, name, values)?,
+            }
+        }
         None => {
             let (method, matches) = args.command.method()?;
             let request = reflect::message(&method.input(), matches, &reflect::values(matches), None)?;
+            right_chain()?;
             answer(address, &method, &request, args.ask.height)?
         }
     };

@@ -202,6 +202,10 @@ pub(super) fn run(home: &Home, config: &ClientConfig, args: TxArgs) -> Result<()
         out(file::document(&sign(&cost, &signing)?.bytes)?);
         return Ok(());
     }
+    if !send.dry_run {
+        // Before anybody is asked anything.
+        keys.signing(&from)?;
+    }
     let address = node(home, config, send.node.as_deref())?;
     let chain = Chain::of(address, &send, config)?;
     if send.dry_run {

@@ -43,6 +43,11 @@ async fn a_watched_account_is_paid_for_by_the_machine_with_its_key(live: &Live) 
             "tenured tx broadcast",
         ],
     )?;
+    // At once: neither is a node asked, nor a person.
+    watch.refused(
+        &[&send[..], &["--node", "tcp://127.0.0.1:1"]].concat(),
+        &["key cold is offline"],
+    )?;
     watch.refused(&["keys", "export", "cold"], &["key cold is offline"])?;
     let (unsigned, signed) = (watch.file("tx.json"), watch.file("signed.json"));
     std::fs::write(&unsigned, watch.run(&[&send[..], &["--generate-only"]].concat())?)?;

@@ -1,6 +1,6 @@
 //! `query tx`, `txs` and `wait-tx`: committed transactions, as the Cosmos SDK's `TxResponse`.
 
-use std::io::Read as _;
+use std::io::{IsTerminal as _, Read as _};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -303,9 +303,12 @@ fn matching(address: SocketAddr, search: &Search) -> Result<(u64, Vec<Value>)> {
 
 /// The hash in what `tenured tx` printed, JSON or text.
 fn piped_hash() -> Result<String> {
-    let mut text = String::new();
-    let read = std::io::stdin().lock().take(MAX_INPUT).read_to_string(&mut text);
-    read.context("cannot read standard input")?;
+    let (mut text, input) = (String::new(), std::io::stdin().lock());
+    // Nobody types a `TxResponse`.
+    if !input.is_terminal() {
+        let read = input.take(MAX_INPUT).read_to_string(&mut text);
+        read.context("cannot read standard input")?;
+    }
     hash_of(&text).context(
         "standard input has no txhash, so which transaction? `tenured query wait-tx <hash>`, or `tenured tx ... -y | tenured query wait-tx`",
     )

@@ -15,7 +15,7 @@ pub(super) fn status(home: &Home, env: &Env, node: Option<&str>, output: Output)
         None => node::rpc_address(home, env)?,
         Some(text) => rpc::address(text).context("--node")?,
     };
-    let status = rpc::status(address).with_context(|| {
+    let status = rpc::status_or(address, || {
         format!(
             "no node answers at {address}. Is it running? `tenured start --home {}`",
             home.root().display()

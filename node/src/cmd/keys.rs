@@ -4,17 +4,15 @@ use std::io::{IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{bail, ensure, Context, Result};
-use base64::engine::general_purpose::STANDARD as BASE64;
-use base64::Engine as _;
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{json, Value};
-use tenure_client::keyring::{Backend, KeyInfo};
+use tenure_client::keyring::Backend;
 use tenure_client::keys::{new_mnemonic, parse_mnemonic, Key};
 use tenure_types::address::{ACCOUNT_PREFIX, VALCONS_PREFIX, VALOPER_PREFIX};
 use tenure_types::Address;
 use zeroize::Zeroizing;
 
-use super::keyring::{KeyringArgs, Keys};
+use super::keyring::{offline, KeyInfo, KeyringArgs, Keys};
 use super::out;
 use crate::client_config::{ClientConfig, Output};
 use crate::home::Home;
@@ -51,7 +49,8 @@ struct KeyringGlobal {
 enum KeysCommand {
     /// Make a key, or store one from its words
     #[command(
-        after_help = "Examples:\n  tenured keys add validator --keyring-backend test\n  tenured keys add validator --recover < words.txt"
+        after_help = "Examples:\n  tenured keys add validator --keyring-backend test\n  tenured keys add validator --recover < words.txt\n  \
+                      tenured keys add cold --pubkey '{\"@type\":\"/cosmos.crypto.secp256k1.PubKey\",\"key\":\"A0f2...\"}'"
     )]
     Add {
         /// Letters, digits, - and _
@@ -62,6 +61,9 @@ enum KeysCommand {
         /// Read the words of an existing key from a file
         #[arg(long, value_name = "FILE", conflicts_with = "recover")]
         source: Option<PathBuf>,
+        /// Store a public key only, as `keys show --pubkey` prints it where the key is: it names an account, and signs nothing
+        #[arg(long, value_name = "JSON", conflicts_with_all = ["recover", "source", "no_backup"])]
+        pubkey: Option<String>,
         /// Do not print the words of a new key
         #[arg(long)]
         no_backup: bool,
@@ -171,9 +173,13 @@ pub(super) fn run(home: &Home, config: &ClientConfig, args: KeysArgs) -> Result<
             name,
             recover,
             source,
+            pubkey,
             no_backup,
             dry_run,
         } => {
+            if let Some(pubkey) = pubkey {
+                return add_offline(&keys, output, name, &pubkey, dry_run);
+            }
             let words = match source {
                 Some(file) => Some(words_of_file(&file)?),
                 None if recover => Some(words_of_input()?),
@@ -186,7 +192,7 @@ pub(super) fn run(home: &Home, config: &ClientConfig, args: KeysArgs) -> Result<
             add(&keys, output, &name, Some(words), true, false)
         }
         KeysCommand::List { list_names } => {
-            let all = keys.ring().list()?;
+            let all = keys.list()?;
             if list_names {
                 all.iter().for_each(|info| out(&info.name));
                 return Ok(());
@@ -217,7 +223,7 @@ pub(super) fn run(home: &Home, config: &ClientConfig, args: KeysArgs) -> Result<
                 return Ok(());
             }
             if pubkey {
-                out(public(&keys.load(&info.name)?));
+                out(public_of(&keys, &info)?);
                 return Ok(());
             }
             let mut record = record(&keys, &info)?;
@@ -230,33 +236,30 @@ pub(super) fn run(home: &Home, config: &ClientConfig, args: KeysArgs) -> Result<
         }
         KeysCommand::Delete { name, yes } => {
             let info = keys.info(&name)?;
+            let lost = match info.offline {
+                Some(_) => "",
+                None => " Without its words the account is lost.",
+            };
             confirm(
                 yes,
-                &format!(
-                    "Delete key {} ({})? Without its words the account is lost. [y/N] ",
-                    info.name, info.address
-                ),
+                &format!("Delete key {} ({})?{lost} [y/N] ", info.name, info.address),
             )?;
-            keys.ring().delete(&info.name)?;
+            keys.delete(&info)?;
             eprintln!("deleted {}", info.name);
             Ok(())
         }
         KeysCommand::Rename { old, new, yes } => {
-            keys.info(&old)?;
+            let info = keys.info(&old)?;
             keys.require_free(&new)?;
             confirm(yes, &format!("Rename key {old} to {new}? [y/N] "))?;
-            let keys = keys.unlocked(&old)?;
-            let words = parse_mnemonic(&keys.ring().export(&old)?)?;
-            // In this order a crash leaves two names and never none.
-            keys.ring().add(&new, &words)?;
-            keys.ring().delete(&old)?;
+            keys.rename(&info, &new)?;
             eprintln!("renamed {old} to {new}");
             Ok(())
         }
         KeysCommand::Export { name } => {
             let info = keys.info(&name)?;
             eprintln!("whoever reads these words owns the account {}", info.address);
-            let words = keys.ring().export(&info.name)?;
+            let words = keys.words(&info)?;
             match output {
                 Output::Json => out(json!({ "name": info.name, "mnemonic": words.as_str() })),
                 Output::Text => out(words.as_str()),
@@ -271,18 +274,43 @@ pub(super) fn run(home: &Home, config: &ClientConfig, args: KeysArgs) -> Result<
     }
 }
 
-/// A public key as Cosmos tools print it.
-fn public(key: &Key) -> String {
-    json!({ "@type": "/cosmos.crypto.secp256k1.PubKey", "key": BASE64.encode(key.public_key()) }).to_string()
+/// A key's public half as Cosmos tools print it. It is derived from the words, which a sealed keyring shows only for a passphrase.
+fn public_of(keys: &Keys, info: &KeyInfo) -> Result<String> {
+    let public = match info.offline {
+        Some(public) => public,
+        None => *keys.load(&info.name)?.public_key(),
+    };
+    Ok(offline::shown(&public).to_string())
 }
 
-/// A key in simd's words. The public key is derived from the words, which a sealed keyring shows only for a passphrase.
+/// A key in simd's words, with its public half where that is readable without a passphrase.
 fn record(keys: &Keys, info: &KeyInfo) -> Result<Value> {
-    let mut record = json!({ "name": info.name, "type": "local", "address": info.address });
-    if keys.backend() == Backend::Test {
-        record["pubkey"] = public(&keys.load(&info.name)?).into();
+    let kind = match info.offline {
+        Some(_) => "offline",
+        None => "local",
+    };
+    let mut record = json!({ "name": info.name, "type": kind, "address": info.address });
+    if info.offline.is_some() || keys.backend() == Backend::Test {
+        record["pubkey"] = public_of(keys, info)?.into();
     }
     Ok(record)
+}
+
+fn add_offline(keys: &Keys, output: Output, name: String, pubkey: &str, dry_run: bool) -> Result<()> {
+    let public = offline::parse(pubkey).context("--pubkey")?;
+    if dry_run {
+        keys.require_free(&name)?;
+    } else {
+        keys.add_offline(&name, &public)?;
+    }
+    let address = Address::of_secp256k1(&public).to_string();
+    let offline = Some(public);
+    let record = record(keys, &KeyInfo { name, address, offline })?;
+    match output {
+        Output::Json => out(record),
+        Output::Text => print(&record),
+    }
+    Ok(())
 }
 
 /// A record as simd prints it.
@@ -320,8 +348,7 @@ fn add(
     } else {
         keys.ring().add(name, &mnemonic)?
     };
-    let mut record =
-        json!({ "name": name, "type": "local", "address": key.address().to_string(), "pubkey": public(&key) });
+    let mut record = json!({ "name": name, "type": "local", "address": key.address().to_string(), "pubkey": offline::shown(key.public_key()).to_string() });
     let shown = (fresh && !no_backup).then(|| Zeroizing::new(mnemonic.to_string()));
     match output {
         Output::Json => {

@@ -101,7 +101,8 @@ Values are the request's fields in their order, or flags.
 
 Examples:
   tenured query bank balances tenure1...
-  tenured query market leases --page-limit 5 -o json
+  tenured query market leases --page-limit 5 --page-offset 10 -o json
+  tenured query tx 9F5CB2... -o json
   tenured query auth account tenure1... --node tcp://10.0.0.7:26657"
     )]
     Query(query::QueryArgs),

@@ -1,10 +1,12 @@
 //! `tenured query`: every query of the chain, from the command line.
 
+use std::net::SocketAddr;
+
 use anyhow::{ensure, Context, Result};
-use clap::{Arg, Args, Command};
-use prost::Message as _;
-use prost_reflect::{DynamicMessage, SerializeOptions};
-use serde_json::{json, Value};
+use clap::{Args, Command};
+use prost::Message;
+use prost_reflect::{DynamicMessage, MethodDescriptor};
+use serde_json::Value;
 
 use super::typed::{Kind, Typed};
 use super::{out, reflect, rpc};
@@ -12,8 +14,8 @@ use crate::client_config::{ClientConfig, Output};
 use crate::config::Env;
 use crate::home::Home;
 
-/// The value of `tx`.
-const HASH: &str = "hash";
+pub(super) mod blocks;
+pub(super) mod transactions;
 
 /// Where to ask, and how answers look.
 #[derive(Args, Clone)]
@@ -32,7 +34,7 @@ pub(super) struct AskArgs {
     pub(super) output: Option<Output>,
 }
 
-/// Queries, and `tx` beside them.
+/// Queries of modules, and those of transactions and blocks beside them.
 pub(super) struct Queries;
 
 impl Kind for Queries {
@@ -40,8 +42,7 @@ impl Kind for Queries {
     const SIGNED: bool = false;
 
     fn beside() -> Vec<Command> {
-        let hash = Arg::new(HASH).required(true).value_name("HASH").help("64 hex digits");
-        vec![Command::new("tx").about("A transaction in a block").arg(hash)]
+        [transactions::commands(), blocks::commands()].concat()
     }
 }
 
@@ -54,7 +55,7 @@ pub(super) struct QueryArgs {
 }
 
 /// The JSON-RPC that a command asks.
-pub(super) fn node(home: &Home, config: &ClientConfig, given: Option<&str>) -> Result<std::net::SocketAddr> {
+pub(super) fn node(home: &Home, config: &ClientConfig, given: Option<&str>) -> Result<SocketAddr> {
     match (given, home.running()) {
         (Some(text), _) => rpc::address(text).context("--node"),
         (None, Some(run)) => Ok(run.rpc),
@@ -64,26 +65,32 @@ pub(super) fn node(home: &Home, config: &ClientConfig, given: Option<&str>) -> R
 
 pub(super) fn run(home: &Home, _env: &Env, config: &ClientConfig, args: QueryArgs) -> Result<()> {
     let address = node(home, config, args.ask.node.as_deref())?;
-    let answer = if let Some((_, values)) = args.command.beside() {
-        let hash = values.get_one::<String>(HASH).context("which transaction?")?;
-        transaction(address, hash)?
-    } else {
-        let (method, matches) = args.command.method()?;
-        let request = reflect::message(&method.input(), matches, &reflect::values(matches), None)?;
-        let path = format!("/{}/{}", method.parent_service().full_name(), method.name());
-        // Asked first, so that neither a silent node nor one of another chain is taken for an answer.
-        chain_of(address, args.ask.chain_id.as_deref(), config)?;
-        let (bytes, _) = rpc::query(address, &path, &request.encode_to_vec(), args.ask.height)?;
-        json_of(&DynamicMessage::decode(method.output(), bytes.as_slice())?)?
+    // Asked first, so that neither a silent node nor one of another chain is taken for an answer.
+    let right_chain = || chain_of(address, args.ask.chain_id.as_deref(), config);
+    let answer = match args.command.beside() {
+        Some((name, values)) => {
+            right_chain()?;
+            match blocks::has(name) {
+                true => blocks::run(address, name, values, args.ask.height)?,
+                false => transactions::run(address, name, values)?,
+            }
+        }
+        None => {
+            let (method, matches) = args.command.method()?;
+            let request = reflect::message(&method.input(), matches, &reflect::values(matches), None)?;
+            right_chain()?;
+            answer(address, &method, &request, args.ask.height)?
+        }
     };
     print(&answer, args.ask.output.unwrap_or(config.output));
     Ok(())
 }
 
 /// The chain of the node at an address. Error: it does not answer, or is of another chain than the flag or `client.toml` say.
-pub(super) fn chain_of(address: std::net::SocketAddr, given: Option<&str>, config: &ClientConfig) -> Result<String> {
-    let status = rpc::status(address)
-        .with_context(|| format!("the node at {address} does not answer; is it running? --node names another"))?;
+pub(super) fn chain_of(address: SocketAddr, given: Option<&str>, config: &ClientConfig) -> Result<String> {
+    let status = rpc::status_or(address, || {
+        format!("the node at {address} does not answer; is it running? --node names another")
+    })?;
     let found = status["node_info"]["network"].as_str().unwrap_or_default();
     let wanted = given.unwrap_or(&config.chain_id);
     ensure!(
@@ -93,22 +100,34 @@ pub(super) fn chain_of(address: std::net::SocketAddr, given: Option<&str>, confi
     Ok(found.to_owned())
 }
 
-/// A message as Cosmos prints it: names of the .proto, 64-bit numbers as strings, every field there.
-pub(super) fn json_of(message: &DynamicMessage) -> Result<Value> {
-    let options = SerializeOptions::new()
-        .use_proto_field_name(true)
-        .skip_default_fields(false)
-        .stringify_64_bit_integers(true);
-    Ok(message.serialize_with_options(serde_json::value::Serializer, &options)?)
+/// What a method answers, of the state at a height, 0 being the latest, as JSON.
+fn answer(address: SocketAddr, method: &MethodDescriptor, request: &impl Message, height: u64) -> Result<Value> {
+    let path = format!("/{}/{}", method.parent_service().full_name(), method.name());
+    let bytes = rpc::query(address, &path, &request.encode_to_vec(), height)?;
+    json_of(&DynamicMessage::decode(method.output(), bytes.as_slice())?)
 }
 
-/// A transaction by hash, as the node has it.
-pub(super) fn transaction(address: std::net::SocketAddr, hash: &str) -> Result<Value> {
-    use base64::engine::general_purpose::STANDARD as BASE64;
-    use base64::Engine as _;
-    let bytes = hex::decode(hash).ok().filter(|b| b.len() == 32);
-    let bytes = bytes.with_context(|| format!("{hash:?} is not a transaction's hash: 64 hex digits"))?;
-    rpc::call(address, "tx", &json!({ "hash": BASE64.encode(bytes), "prove": false }))
+/// What a method of the node's own services, `package.Service`, answers, as JSON.
+fn ask(address: SocketAddr, service: &str, method: &str, request: &impl Message) -> Result<Value> {
+    let found = tenure_proto::pool().get_service_by_name(service);
+    let found = found.and_then(|service| service.methods().find(|found| found.name() == method));
+    let found = found.with_context(|| format!("{service}/{method} is not among this binary's descriptors"))?;
+    answer(address, &found, request, 0)
+}
+
+/// A message as Cosmos prints it, which is as REST does: names of the .proto, 64-bit numbers as strings, every field there.
+pub(super) fn json_of(message: &DynamicMessage) -> Result<Value> {
+    Ok(serde_json::from_slice(&tenure_rest::json::render(
+        message,
+        usize::MAX,
+    )?)?)
+}
+
+/// [`json_of`] a message of this type.
+pub(super) fn shown(name: &str, message: &impl Message) -> Result<Value> {
+    let kind = tenure_proto::pool().get_message_by_name(name);
+    let kind = kind.with_context(|| format!("{name} is not among this binary's descriptors"))?;
+    json_of(&DynamicMessage::decode(kind, message.encode_to_vec().as_slice())?)
 }
 
 /// JSON, or the same as YAML, as simd prints it.
@@ -182,7 +201,7 @@ mod tests {
 
     #[test]
     fn text_is_yaml_that_says_the_same() {
-        let value = json!({
+        let value = serde_json::json!({
             "balances": [{ "denom": "uten", "amount": "7" }, { "denom": "x", "amount": "8" }],
             "pagination": { "next_key": null, "total": "0" },
             "empty": [],

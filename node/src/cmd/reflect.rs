@@ -14,7 +14,7 @@ use tenure_types::{Coin, Coins};
 const PAGINATION: &str = "pagination";
 const COIN: &str = "cosmos.base.v1beta1.Coin";
 /// Where positional values are kept.
-const VALUES: &str = "values";
+pub(super) const VALUES: &str = "values";
 /// Methods with another name in simd than their descriptor gives.
 const ALIASES: [(&str, &str); 5] = [
     ("cosmos.bank.v1beta1.Query.AllBalances", "balances"),
@@ -69,9 +69,10 @@ fn comment(method: &MethodDescriptor) -> String {
 }
 
 impl Module {
-    /// The module's command, with one subcommand for each method.
-    pub(super) fn command(&self, skip_signer: bool) -> Command {
-        let methods = self.methods.iter().map(|method| command(method, skip_signer));
+    /// The module's command, with one subcommand for each method: `own` where it gives one, else made from the method's fields.
+    pub(super) fn command(&self, skip_signer: bool, own: fn(&MethodDescriptor) -> Option<Command>) -> Command {
+        let methods = self.methods.iter();
+        let methods = methods.map(|method| own(method).unwrap_or_else(|| command(method, skip_signer)));
         Command::new(self.name.clone())
             .about(format!("The module {}", self.name))
             .subcommand_required(true)
@@ -87,6 +88,29 @@ impl Module {
 
 fn fields(message: &MessageDescriptor) -> impl Iterator<Item = FieldDescriptor> + '_ {
     message.fields().filter(|field| field.name() != PAGINATION)
+}
+
+/// How many positional values a message takes beside its signer: one for each field that no flag gives.
+pub(super) fn room(descriptor: &MessageDescriptor, matches: &ArgMatches) -> usize {
+    let others = fields(descriptor).skip(1);
+    others.filter(|field| flags(field, matches).next().is_none()).count()
+}
+
+/// The positional values of a message in their order, for somebody who mistook it.
+pub(super) fn order(descriptor: &MessageDescriptor) -> String {
+    let others = fields(descriptor)
+        .skip(1)
+        .map(|field| format!(" [{}]", kebab(field.name()).to_uppercase()));
+    format!(
+        "The order is [KEY]{}, the key only where --from does not name it",
+        others.collect::<String>()
+    )
+}
+
+/// What the flags of a field say.
+fn flags<'a>(field: &FieldDescriptor, matches: &'a ArgMatches) -> impl Iterator<Item = &'a String> {
+    let given = matches.try_get_many::<String>(field.name()).ok().flatten();
+    given.into_iter().flatten()
 }
 
 fn command(method: &MethodDescriptor, skip_signer: bool) -> Command {
@@ -140,6 +164,13 @@ fn command(method: &MethodDescriptor, skip_signer: bool) -> Command {
                     .visible_alias("limit")
                     .value_name("N")
                     .help("Most entries of the answer"),
+            )
+            .arg(
+                Arg::new("page-offset")
+                    .long("page-offset")
+                    .visible_alias("offset")
+                    .value_name("N")
+                    .help("How many entries to pass over; --page-key is faster"),
             )
             .arg(
                 Arg::new("page-key")
@@ -203,18 +234,10 @@ pub(super) fn message(
             message.set_field(&field, Value::String(signer.to_owned()));
             continue;
         }
-        let flags: Vec<&String> = matches
-            .try_get_many::<String>(field.name())
-            .ok()
-            .flatten()
-            .into_iter()
-            .flatten()
-            .collect();
-        let texts: Vec<&String> = if flags.is_empty() {
-            positional.next().into_iter().collect()
-        } else {
-            flags
-        };
+        let mut texts: Vec<&String> = flags(&field, matches).collect();
+        if texts.is_empty() {
+            texts.extend(positional.next());
+        }
         let name = kebab(field.name());
         for text in texts {
             let value = parse(&field, text).with_context(|| format!("{name} is {text:?}"))?;
@@ -225,7 +248,10 @@ pub(super) fn message(
         }
     }
     if let Some(extra) = positional.next() {
-        bail!("value {extra:?} is one too many; see --help for the order");
+        let order = signer
+            .map(|_| order(descriptor))
+            .unwrap_or_else(|| "See --help for the order".to_owned());
+        bail!("value {extra:?} is one too many. {order}");
     }
     page(&mut message, matches)?;
     Ok(message)
@@ -240,11 +266,12 @@ fn page(message: &mut DynamicMessage, matches: &ArgMatches) -> Result<()> {
     };
     let mut page = DynamicMessage::new(kind);
     let text = |name: &str| matches.get_one::<String>(name);
-    if let Some(limit) = text("page-limit") {
-        let limit: u64 = limit
-            .parse()
-            .with_context(|| format!("--page-limit is {limit:?}, must be a number"))?;
-        page.set_field_by_name("limit", Value::U64(limit));
+    for (flag, name) in [("page-limit", "limit"), ("page-offset", "offset")] {
+        if let Some(given) = text(flag) {
+            let number = given.parse();
+            let number = number.with_context(|| format!("--{flag} is {given:?}, must be a number"))?;
+            page.set_field_by_name(name, Value::U64(number));
+        }
     }
     if let Some(key) = text("page-key") {
         let key = BASE64
@@ -354,7 +381,7 @@ mod tests {
         let modules = modules(service);
         let module = modules.iter().find(|m| m.name == module).context("module")?;
         let matches = module
-            .command(signer.is_some())
+            .command(signer.is_some(), |_| None)
             .try_get_matches_from([&["x"], args].concat())?;
         let (name, matches) = matches.subcommand().context("subcommand")?;
         let method = module.method(name).context("method")?;
@@ -382,10 +409,21 @@ mod tests {
         let page = built(
             "Query",
             "bank",
-            &["balances", "tenure1x", "--page-limit", "5", "--page-reverse"],
+            &[
+                "balances",
+                "tenure1x",
+                "--page-limit",
+                "5",
+                "--page-offset",
+                "7",
+                "--page-reverse",
+            ],
             None,
         )?;
-        assert_eq!(page["pagination"], serde_json::json!({ "limit": "5", "reverse": true }));
+        assert_eq!(
+            page["pagination"],
+            serde_json::json!({ "offset": "7", "limit": "5", "reverse": true })
+        );
         Ok(())
     }
 
@@ -431,6 +469,7 @@ mod tests {
         for (args, word) in [
             (vec!["balance", "a", "b", "c"], "one too many"),
             (vec!["balances", "a", "--page-limit", "x"], "--page-limit"),
+            (vec!["balances", "a", "--page-offset", "~"], "--page-offset"),
             (vec!["balances", "a", "--page-key", "~"], "base64"),
         ] {
             let error = built("Query", "bank", &args, None).expect_err(word);
@@ -449,8 +488,8 @@ mod tests {
             assert!(names("Query").iter().any(|n| n == module), "{module}");
         }
         for module in modules("Query").iter().chain(&modules("Msg")) {
-            module.command(false).debug_assert();
-            module.command(true).debug_assert();
+            module.command(false, |_| None).debug_assert();
+            module.command(true, |_| None).debug_assert();
         }
     }
 }

@@ -47,7 +47,7 @@ Otherwise node i has --starting-ip-address plus i, the usual ports, and its serv
 
 Examples:
   tenured testnet init-files -v 4 --single-host
-  tenured testnet init-files -v 4 --full-nodes 1 --starting-ip-address 10.77.0.1 --output-dir net
+  tenured testnet init-files -v 4 --full-nodes 1 --starting-ip-address 10.77.0.1 -o net
 Then, on each: tenured start --engine comet --home .testnets/node0")]
 pub(super) struct InitFilesArgs {
     /// How many validators
@@ -63,7 +63,13 @@ pub(super) struct InitFilesArgs {
     #[arg(long, default_value_t = 0, value_name = "N")]
     full_nodes: u16,
     /// Where the homes go
-    #[arg(short = 'd', long, default_value = ".testnets", value_name = "DIR")]
+    #[arg(
+        short,
+        long,
+        visible_short_alias = 'd',
+        default_value = ".testnets",
+        value_name = "DIR"
+    )]
     output_dir: PathBuf,
     /// What the homes' names begin with
     #[arg(long, default_value = "node", value_name = "PREFIX")]
@@ -98,8 +104,8 @@ pub(super) struct InitFilesArgs {
     /// Time of the first block, RFC 3339 [default: now]
     #[arg(long, value_name = "TIME")]
     genesis_time: Option<String>,
-    /// What is printed
-    #[arg(short, long, value_enum, default_value_t)]
+    /// What is printed; -o is the directory, as in simd
+    #[arg(long, value_enum, default_value_t)]
     output: Output,
 }
 

@@ -1,40 +1,35 @@
 //! `tenured tx`: every message of the chain, signed by a key of the keyring, under simd's flags.
 
-use std::net::SocketAddr;
-use std::time::{Duration, Instant};
-
 use anyhow::{bail, ensure, Context, Result};
-use base64::engine::general_purpose::STANDARD as BASE64;
-use base64::Engine as _;
-use clap::{Args, Command};
+use clap::{ArgMatches, Args, Command};
 use prost::Message as _;
-use serde_json::{json, Value};
-use tenure_client::tx::{fee, Draft, SignedTx, Signer};
+use prost_reflect::MethodDescriptor;
+use tenure_client::tx::{fee, Draft, SignedTx};
+use tenure_proto::cosmos::tx::v1beta1::Tx;
 use tenure_proto::Any;
 use tenure_types::{Address, Coin, BASE_DENOM};
 
 use super::keyring::{KeyringArgs, Keys};
 use super::keys::confirm;
-use super::query::{json_of, node, print};
+use super::query::node;
 use super::typed::{Kind, Typed};
-use super::{out, reflect, rpc};
-use crate::application::message_signers;
-use crate::client_config::{BroadcastMode, ClientConfig, Output};
+use super::{out, reflect};
+use crate::client_config::{ClientConfig, Output};
 use crate::home::Home;
+use broadcast::{broadcast, Mode};
 use chain::Chain;
 use offline::{Cost, Signing};
 
+mod broadcast;
 mod chain;
 mod file;
+mod multi_send;
 mod offline;
 mod sign;
 mod steps;
 
 /// The value of `--gas` that asks for a simulation.
 const AUTO: &str = "auto";
-/// How long a block is waited for.
-const INCLUSION: Duration = Duration::from_secs(60);
-const POLL: Duration = Duration::from_millis(250);
 
 /// How a transaction is made and sent. Names are simd's.
 #[derive(Args, Clone)]
@@ -75,9 +70,18 @@ pub(super) struct SendArgs {
     /// Simulate, print the gas, send nothing
     #[arg(long, global = true)]
     dry_run: bool,
-    /// When it is done: sync (the node has checked it) or block (a block has executed it) [default: broadcast-mode of client.toml]
+    /// When it is done [default: broadcast-mode of client.toml]
     #[arg(short, long, global = true, value_enum)]
-    broadcast_mode: Option<BroadcastMode>,
+    broadcast_mode: Option<Mode>,
+    /// How it is signed [default: direct if one signs, amino-json if several do]
+    #[arg(long, global = true, value_enum, value_name = "MODE")]
+    sign_mode: Option<sign::Mode>,
+    /// Another account that pays the fee, and signs too: an address or a key's name
+    #[arg(long, global = true, value_name = "KEY")]
+    fee_payer: Option<String>,
+    /// Not on this chain, which has no fee grants: see --fee-payer
+    #[arg(long, global = true, value_name = "KEY")]
+    fee_granter: Option<String>,
     /// The chain's id [default: chain-id of client.toml, else the node's]
     #[arg(long, global = true, value_name = "ID")]
     chain_id: Option<String>,
@@ -100,11 +104,16 @@ pub(super) struct SendArgs {
 
 #[derive(Args)]
 #[command(after_help = "\
-The first value names the key unless --from does; the others are the message's fields in their order, or flags.
+The first value names the key; it may be left out where --from names it. The others are the message's fields in their order, or flags.
+The Cosmos SDK removed -b block in 0.50 for -b sync and then `tenured query wait-tx`. Both work here.
 
 Examples:
   tenured tx bank send validator tenure1... 5ten --keyring-backend test -y
   tenured tx bank send tenure1... 5ten --from validator --gas auto --fees 500uten -b block
+  tenured tx bank send validator tenure1... 5ten -b sync -y | tenured query wait-tx
+  tenured tx bank multi-send validator tenure1... tenure1... 5ten -y
+  tenured tx bank send me tenure1... 5ten --sign-mode amino-json --note rent --timeout-height 12000 -b async -y
+  tenured tx bank send me tenure1... 5ten --fee-payer tenure1... --generate-only > tx.json
   tenured tx market cancel-bid --from me --bid-id 7 --dry-run
   tenured tx bank send cold tenure1... 5ten --offline --account-number 12 --sequence 3 --chain-id tenure-1 --gas 200000 --fees 500uten > tx.json
   tenured tx broadcast tx.json
@@ -129,6 +138,10 @@ impl Kind for Messages {
     fn beside() -> Vec<Command> {
         steps::commands()
     }
+
+    fn own(method: &MethodDescriptor) -> Option<Command> {
+        multi_send::is(method).then(multi_send::command)
+    }
 }
 
 pub(super) fn run(home: &Home, config: &ClientConfig, args: TxArgs) -> Result<()> {
@@ -137,36 +150,34 @@ pub(super) fn run(home: &Home, config: &ClientConfig, args: TxArgs) -> Result<()
         return steps::run(home, config, &send, name, values);
     }
     let (method, matches) = args.command.method()?;
-    let mut values = reflect::values(matches);
-    // simd's form: the key first.
-    let from = match &send.from {
-        Some(from) => from.clone(),
-        None if values.is_empty() => bail!("which key signs? --from <key>, or the key's name as the first value"),
-        None => values.remove(0),
-    };
     let keys = keyring(home, config, &send);
+    let (from, any) = message(&keys, &send, &method, matches)?;
     let signer = keys.address(&from)?;
-    let descriptor = method.input();
-    let message = reflect::message(&descriptor, matches, &values, Some(&signer.to_string()))?;
-    let any = Any {
-        type_url: format!("/{}", descriptor.full_name()),
-        value: message.encode_to_vec(),
-    };
-    let draft = |signers: &[Signer], cost: &Cost| {
-        Draft::new(
+    let payer = payer(&keys, &send)?;
+    let unsigned = |cost: &Cost| -> Result<Tx> {
+        let draft = Draft::new(
             vec![any.clone()],
             &send.note,
             send.timeout_height,
-            signers,
+            &[],
             cost.gas,
             cost.fee,
-        )
+        );
+        let mut tx = Tx::decode(draft.assemble(Vec::new()).bytes.as_slice())?;
+        let fee = tx.auth_info.get_or_insert_default().fee.get_or_insert_default();
+        fee.payer = payer.map(|payer| payer.to_string()).unwrap_or_default();
+        Ok(tx)
     };
-    let signers = message_signers(&any)?;
+    let request = chain::Request {
+        messages: vec![any.clone()],
+        memo: send.note.clone(),
+        payer,
+    };
+    let signers = request.signers()?;
     ensure!(
         send.generate_only || send.dry_run || signers == [signer],
         "{} must be signed by {}: write it with --generate-only, then each signs the file with `tenured tx sign`",
-        descriptor.name(),
+        method.input().name(),
         names(&signers)
     );
     if send.generate_only {
@@ -176,41 +187,98 @@ pub(super) fn run(home: &Home, config: &ClientConfig, args: TxArgs) -> Result<()
             Err(missing) if send.offline => return Err(missing),
             Err(_) => {
                 let chain = Chain::of(node(home, config, send.node.as_deref())?, &send, config)?;
-                chain.cost(&send, &any, &signers, &chain.signing(&send, &signer)?)?
+                chain.cost(&send, &request, &signer)?
             }
         };
-        out(file::document(&draft(&[], &cost).assemble(Vec::new()).bytes)?);
+        out(file::document(&file::encoded(&unsigned(&cost)?))?);
         return Ok(());
     }
     let sign = |cost: &Cost, signing: &Signing| -> Result<SignedTx> {
-        let key = keys.load(&from)?;
-        let draft = draft(&[Signer::new(&key, signing.sequence)], cost);
-        let signature = draft.sign(&key, &signing.chain_id, signing.account_number);
-        Ok(draft.assemble(vec![signature]))
+        let signed = sign::add(unsigned(cost)?, &keys.load(&from)?, send.sign_mode, signing, false)?;
+        Ok(SignedTx::from_bytes(file::encoded(&signed)))
     };
     if send.offline {
         let (signing, cost) = offline::given(&send, config)?;
         out(file::document(&sign(&cost, &signing)?.bytes)?);
         return Ok(());
     }
+    if !send.dry_run {
+        // Before anybody is asked anything.
+        keys.signing(&from)?;
+    }
     let address = node(home, config, send.node.as_deref())?;
     let chain = Chain::of(address, &send, config)?;
-    let signing = chain.signing(&send, &signer)?;
     if send.dry_run {
-        eprintln!("gas estimate: {}", chain.gas(&send, &any, &signers, &signing)?);
+        eprintln!("gas estimate: {}", chain.gas(&send, &request, &signer)?);
         return Ok(());
     }
-    let cost = chain.cost(&send, &any, &signers, &signing)?;
+    let signing = chain.signing(&send, &signer)?;
+    let cost = chain.cost(&send, &request, &signer)?;
+    let unsigned = file::document(&file::encoded(&unsigned(&cost)?))?;
     confirm(
         send.yes,
         &format!(
             "{}\nSign as {signer} for chain {}, fee {}{BASE_DENOM}, and send? [y/N] ",
-            json_of(&message)?,
-            chain.id,
-            cost.fee
+            unsigned["body"]["messages"][0], chain.id, cost.fee
         ),
     )?;
     broadcast(address, &sign(&cost, &signing)?, cost.gas, &send, config)
+}
+
+/// The key that signs, as it was typed, and the message. Error: says which value is wrong.
+fn message(keys: &Keys, send: &SendArgs, method: &MethodDescriptor, matches: &ArgMatches) -> Result<(String, Any)> {
+    let (descriptor, mut values) = (method.input(), reflect::values(matches));
+    // The Cosmos SDK's form is the key first, --from or not.
+    let first_is_key =
+        send.from.is_none() || multi_send::is(method) || values.len() > reflect::room(&descriptor, matches);
+    let first = if first_is_key && !values.is_empty() {
+        Some(values.remove(0))
+    } else {
+        None
+    };
+    let from = match (first, &send.from) {
+        (None, None) => bail!("which key signs? --from <key>, or the key's name as the first value"),
+        (Some(first), None) => first,
+        (None, Some(from)) => from.clone(),
+        (Some(first), Some(from)) => {
+            let same = keys
+                .address(&first)
+                .is_ok_and(|owner| keys.address(from).is_ok_and(|other| owner == other));
+            ensure!(
+                same,
+                "the first value, {first:?}, stands where the signing key does, and --from is {from:?}: give one of them, or the same key in both. {}",
+                reflect::order(&descriptor)
+            );
+            from.clone()
+        }
+    };
+    let signer = keys.address(&from)?;
+    if multi_send::is(method) {
+        return Ok((
+            from,
+            tenure_proto::any(&multi_send::message(&signer, &values, matches)?),
+        ));
+    }
+    let message = reflect::message(&descriptor, matches, &values, Some(&signer.to_string()))?;
+    let any = Any {
+        type_url: format!("/{}", descriptor.full_name()),
+        value: message.encode_to_vec(),
+    };
+    Ok((from, any))
+}
+
+/// Who pays the fee instead of the first signer.
+fn payer(keys: &Keys, send: &SendArgs) -> Result<Option<Address>> {
+    if let Some(granter) = &send.fee_granter {
+        bail!(
+            "--fee-granter is {granter:?}, and this chain has no fee grants: --fee-payer {granter} lets that account pay, and it signs the \
+             transaction too"
+        );
+    }
+    send.fee_payer
+        .as_deref()
+        .map(|payer| keys.address(payer).context("--fee-payer"))
+        .transpose()
 }
 
 fn keyring(home: &Home, config: &ClientConfig, send: &SendArgs) -> Keys {
@@ -225,31 +293,6 @@ fn keyring(home: &Home, config: &ClientConfig, send: &SendArgs) -> Keys {
 fn names(addresses: &[Address]) -> String {
     let names: Vec<String> = addresses.iter().map(Address::to_string).collect();
     names.join(" and ")
-}
-
-/// Sends a signed transaction and prints what became of it. Error: the chain refused it, here or in the block.
-fn broadcast(address: SocketAddr, signed: &SignedTx, gas: u64, send: &SendArgs, config: &ClientConfig) -> Result<()> {
-    let checked = rpc::call(
-        address,
-        "broadcast_tx_sync",
-        &json!({ "tx": BASE64.encode(&signed.bytes) }),
-    )?;
-    let code = checked["code"].as_u64().unwrap_or(0);
-    let mut record = json!({
-        "height": "0", "txhash": signed.hash, "codespace": checked["codespace"], "code": code,
-        "raw_log": checked["log"], "gas_wanted": gas.to_string(), "gas_used": "0",
-    });
-    if code == 0 && send.broadcast_mode.unwrap_or(config.broadcast_mode) == BroadcastMode::Block {
-        record = included(address, &signed.hash)?;
-    }
-    print(&record, send.output.unwrap_or(config.output));
-    let code = record["code"].as_u64().unwrap_or(0);
-    ensure!(
-        code == 0,
-        "the chain refused it with code {code}: {}",
-        record["raw_log"].as_str().unwrap_or_default()
-    );
-    Ok(())
 }
 
 /// Hundredths.
@@ -292,28 +335,6 @@ fn price_micro(text: &str) -> Result<u64> {
     let digits = whole.bytes().chain(fraction.bytes()).all(|b| b.is_ascii_digit());
     ensure!(digits && !whole.is_empty() && fraction.len() <= 6, bad());
     format!("{whole}{fraction:0<6}").parse().with_context(bad)
-}
-
-/// Waits for the transaction's block.
-fn included(address: SocketAddr, hash: &str) -> Result<Value> {
-    let begun = Instant::now();
-    loop {
-        // Until it is in a block the node does not know it.
-        if let Ok(found) = super::query::transaction(address, hash) {
-            let result = &found["tx_result"];
-            return Ok(json!({
-                "height": found["height"], "txhash": hash, "codespace": result["codespace"],
-                "code": result["code"], "raw_log": result["log"], "gas_wanted": result["gas_wanted"],
-                "gas_used": result["gas_used"], "events": result["events"],
-            }));
-        }
-        ensure!(
-            begun.elapsed() < INCLUSION,
-            "transaction {hash} was accepted and is in no block after {} s; look again with `tenured query tx {hash}`",
-            INCLUSION.as_secs()
-        );
-        std::thread::sleep(POLL);
-    }
 }
 
 #[cfg(test)]

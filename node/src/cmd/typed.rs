@@ -18,6 +18,11 @@ pub(super) trait Kind {
 
     /// The commands that are no module's.
     fn beside() -> Vec<Command>;
+
+    /// The command of a method that is not to be made from its fields.
+    fn own(_: &MethodDescriptor) -> Option<Command> {
+        None
+    }
 }
 
 /// What was typed.
@@ -54,7 +59,7 @@ impl<K: Kind> Subcommand for Typed<K> {
     fn augment_subcommands(command: Command) -> Command {
         let all: Vec<Command> = modules(K::SERVICE)
             .iter()
-            .map(|module| module.command(K::SIGNED))
+            .map(|module| module.command(K::SIGNED, K::own))
             .collect();
         command
             .subcommands(all)

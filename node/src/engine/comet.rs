@@ -350,7 +350,7 @@ impl From<RpcError> for EngineError {
 }
 
 /// The Cosmos SDK's code for a refusal of CometBFT's mempool, found by its words as the SDK's broadcast service does.
-fn sdk_code(text: &str) -> Option<u32> {
+pub(crate) fn sdk_code(text: &str) -> Option<u32> {
     let text = text.to_lowercase();
     [
         ("tx already exists in cache", tenure_types::sdk::TX_IN_MEMPOOL),

@@ -23,7 +23,7 @@ const ADDRESS: &str = "6FD145BCC8F8071A7239619B6A1A68CB8C8B2DEA";
 on_both_engines!(what_was_signed_offline_is_sent_by_another_machine);
 
 /// Runs a command with this on its standard input.
-fn fed(command: &mut Command, input: &str) -> Result<(bool, String, String)> {
+pub(crate) fn fed(command: &mut Command, input: &str) -> Result<(bool, String, String)> {
     let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -176,9 +176,24 @@ async fn what_was_signed_offline_is_sent_by_another_machine(live: &Live) -> Resu
         "{sent}"
     );
     assert_eq!(balance(&channel, &to).await?, 2_000_000);
-    // Once.
-    let (ok, _, err) = send(&file.display().to_string(), "")?;
-    ensure!(!ok, "{err}");
+    // Once: sent again it is known, which the Cosmos SDK does not call a failure.
+    let mut again = tenured(&dir.path().join("warm"));
+    let node = format!("tcp://{}", live.node.run.rpc);
+    again.args([
+        "tx",
+        "broadcast",
+        &file.display().to_string(),
+        "-o",
+        "json",
+        "--node",
+        &node,
+    ]);
+    let (ok, known, err) = finish(&mut again)?;
+    ensure!(ok && err.contains("already"), "{err}");
+    let known: Value = serde_json::from_str(&known)?;
+    assert_eq!((&known["code"], &known["codespace"]), (&19.into(), &"sdk".into()));
+    assert_eq!(known["txhash"], sent["txhash"]);
+    assert_eq!(balance(&channel, &to).await?, 2_000_000);
 
     // What was refused on the way stands in the figures, with the code that wallets know.
     let metrics = live.node.run.metrics.context("metrics")?;

@@ -163,10 +163,10 @@ fn a_networks_homes_agree() -> Result<()> {
         "--full-nodes",
         "1",
         "--single-host",
-        "--output-dir",
+        "-o",
         &out,
         "--faucet",
-        "-o",
+        "--output",
         "json",
     ];
     let made = json(&run(dir.path(), &args)?)?;

@@ -6,13 +6,12 @@
 
 use anyhow::{ensure, Context, Result};
 use prost::Message as _;
-use tenure_client::keys::Key;
-use tenure_client::tx::Draft;
+use tenure_client::keys::{verify, Key};
 use tenure_proto::amino::SignDoc;
-use tenure_proto::any;
 use tenure_proto::cosmos::crypto::secp256k1::PubKey;
 use tenure_proto::cosmos::tx::signing::v1beta1::SignMode;
-use tenure_proto::cosmos::tx::v1beta1::{mode_info, AuthInfo, ModeInfo, SignerInfo, Tx};
+use tenure_proto::cosmos::tx::v1beta1::{mode_info, ModeInfo, SignDoc as DirectDoc, SignerInfo, Tx};
+use tenure_proto::{any, Any};
 use tenure_types::Address;
 
 use super::names;
@@ -28,25 +27,32 @@ pub(super) enum Mode {
     AminoJson,
 }
 
-/// Who must sign, in order: the signers of the messages, then the fee's payer if it is not among them. Error: a message is not of this chain, or an
-/// address is none.
-pub(super) fn signers(tx: &Tx) -> Result<Vec<Address>> {
+/// Who must sign, in order: the signers of the messages, then the fee's payer if it is not among them. Error: a message is not of this chain.
+pub(super) fn required(messages: &[Any], payer: Option<Address>) -> Result<Vec<Address>> {
     let mut signers: Vec<Address> = Vec::new();
-    for message in tx.body.iter().flat_map(|body| &body.messages) {
+    for message in messages {
         for signer in message_signers(message)? {
             if !signers.contains(&signer) {
                 signers.push(signer);
             }
         }
     }
-    let fee = tx.auth_info.as_ref().and_then(|auth_info| auth_info.fee.as_ref());
-    if let Some(payer) = fee.map(|fee| &fee.payer).filter(|payer| !payer.is_empty()) {
-        let payer = payer.parse().with_context(|| format!("fee.payer is {payer:?}"))?;
-        if !signers.contains(&payer) {
-            signers.push(payer);
-        }
-    }
+    signers.extend(payer.filter(|payer| !signers.contains(payer)));
     Ok(signers)
+}
+
+/// [`required`] of a transaction. Error: also if the payer is no address.
+pub(super) fn signers(tx: &Tx) -> Result<Vec<Address>> {
+    let messages = tx.body.as_ref().map(|body| body.messages.as_slice());
+    required(messages.unwrap_or_default(), payer(tx)?)
+}
+
+/// Who pays instead of the first signer. Error: it is no address.
+pub(super) fn payer(tx: &Tx) -> Result<Option<Address>> {
+    let fee = tx.auth_info.as_ref().and_then(|auth_info| auth_info.fee.as_ref());
+    let payer = fee.map(|fee| &fee.payer).filter(|payer| !payer.is_empty());
+    let payer = payer.map(|payer| payer.parse().with_context(|| format!("fee.payer is {payer:?}")));
+    payer.transpose()
 }
 
 /// The signer's place. Error: nobody asks for that signature.
@@ -108,12 +114,75 @@ pub(super) fn add(mut tx: Tx, key: &Key, mode: Option<Mode>, signing: &Signing, 
         }),
         sequence: signing.sequence,
     };
-    let signature = match mode {
-        Mode::Direct => direct(&tx, key, signing),
-        Mode::AminoJson => amino(&tx, key, signing)?,
-    };
-    tx.signatures[place] = signature.to_vec();
+    let bytes = covered(&tx, mode, signing)?;
+    tx.signatures[place] = key.sign(&bytes).to_vec();
     Ok(tx)
+}
+
+/// The bytes that a signature in this mode is over.
+fn covered(tx: &Tx, mode: Mode, signing: &Signing) -> Result<Vec<u8>> {
+    let body = tx.body.clone().unwrap_or_default();
+    let auth_info = tx.auth_info.clone().unwrap_or_default();
+    match mode {
+        Mode::Direct => {
+            let document = DirectDoc {
+                body_bytes: body.encode_to_vec(),
+                auth_info_bytes: auth_info.encode_to_vec(),
+                chain_id: signing.chain_id.clone(),
+                account_number: signing.account_number,
+            };
+            Ok(document.encode_to_vec())
+        }
+        Mode::AminoJson => {
+            let document = SignDoc {
+                chain_id: &signing.chain_id,
+                account_number: signing.account_number,
+                sequence: signing.sequence,
+                timeout_height: body.timeout_height,
+                fee: &auth_info.fee.unwrap_or_default(),
+                memo: &body.memo,
+                messages: &body.messages,
+            };
+            Ok(document.bytes()?)
+        }
+    }
+}
+
+/// What is wrong with the signature in a signer's place. `signing` says for whom and where it must be valid; without it only whose it is is looked at.
+pub(super) fn fault(tx: &Tx, place: usize, signer: &Address, signing: Option<&Signing>) -> Result<Option<String>> {
+    let info = tx
+        .auth_info
+        .as_ref()
+        .and_then(|auth_info| auth_info.signer_infos.get(place));
+    let signature = tx.signatures.get(place).filter(|signature| !signature.is_empty());
+    let (Some(info), Some(signature)) = (info, signature) else {
+        return Ok(Some("not signed yet".to_owned()));
+    };
+    let key = info
+        .public_key
+        .as_ref()
+        .and_then(|any| PubKey::decode(any.value.as_slice()).ok());
+    let key = key.and_then(|key| <[u8; 33]>::try_from(key.key).ok());
+    let Some(key) = key.filter(|key| Address::of_secp256k1(key) == *signer) else {
+        return Ok(Some("signature does not match its respective signer".to_owned()));
+    };
+    let Some(signing) = signing else {
+        return Ok(None);
+    };
+    if info.sequence != signing.sequence {
+        return Ok(Some(format!(
+            "signed for sequence {}, the account is at {}",
+            info.sequence, signing.sequence
+        )));
+    }
+    let mode = if is_direct(info) { Mode::Direct } else { Mode::AminoJson };
+    let valid = verify(&key, &covered(tx, mode, signing)?, signature);
+    Ok((!valid).then(|| {
+        format!(
+            "not a signature over this transaction for chain {} and account number {}",
+            signing.chain_id, signing.account_number
+        )
+    }))
 }
 
 fn sign_mode(mode: Mode) -> SignMode {
@@ -128,35 +197,11 @@ fn is_direct(info: &SignerInfo) -> bool {
     matches!(sum, Some(mode_info::Sum::Single(single)) if single.mode() == SignMode::Direct)
 }
 
-fn direct(tx: &Tx, key: &Key, signing: &Signing) -> [u8; 64] {
-    let draft = Draft {
-        body_bytes: tx.body.clone().unwrap_or_default().encode_to_vec(),
-        auth_info_bytes: tx.auth_info.as_ref().map(AuthInfo::encode_to_vec).unwrap_or_default(),
-    };
-    draft.sign(key, &signing.chain_id, signing.account_number)
-}
-
-fn amino(tx: &Tx, key: &Key, signing: &Signing) -> Result<[u8; 64]> {
-    let body = tx.body.clone().unwrap_or_default();
-    let fee = tx.auth_info.as_ref().and_then(|auth_info| auth_info.fee.clone());
-    let document = SignDoc {
-        chain_id: &signing.chain_id,
-        account_number: signing.account_number,
-        sequence: signing.sequence,
-        timeout_height: body.timeout_height,
-        fee: &fee.unwrap_or_default(),
-        memo: &body.memo,
-        messages: &body.messages,
-    };
-    Ok(key.sign(&document.bytes()?))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tenure_client::keys::verify;
     use tenure_proto::cosmos::bank::v1beta1::MsgSend;
-    use tenure_proto::cosmos::tx::v1beta1::{Fee, TxBody};
+    use tenure_proto::cosmos::tx::v1beta1::{AuthInfo, Fee, TxBody};
     use tenure_proto::tenure::market::v1::MsgAmendLease;
 
     const SIGNING: Signing = Signing {
@@ -182,7 +227,7 @@ mod tests {
         }))
     }
 
-    fn unsigned(message: tenure_proto::Any) -> Tx {
+    fn unsigned(message: Any) -> Tx {
         Tx {
             body: Some(TxBody {
                 messages: vec![message],

@@ -14,7 +14,7 @@ use tenure_proto::tendermint::abci as proto_abci;
 use tenure_proto::Any;
 use tonic::Status;
 
-use crate::engine::{BroadcastError, Engine, SearchError, SearchPage, TxRecord};
+use crate::engine::{BroadcastError, Engine, EngineError, SearchError, SearchPage, TxRecord};
 use crate::grpc::comet;
 use crate::grpc::services::{page, recode, request, unanswered, Sources};
 
@@ -112,13 +112,19 @@ fn committed(record: TxRecord, timestamp: String) -> GetTxResponse {
     }
 }
 
-/// Time of a block, RFC 3339; empty if the block is not kept.
+/// Time of a block, RFC 3339; empty if neither the archive nor the engine keeps the block.
 fn block_time(engine: &dyn Engine, height: i64) -> Result<String, Status> {
-    let block = engine.block(Some(height)).map_err(unanswered)?;
-    let time = block
-        .and_then(|b| b.block.header)
-        .and_then(|h| h.time)
-        .and_then(|t| tendermint::Time::try_from(t).ok());
+    // What tells of a transaction tells its time, too, also when the block has been pruned or is not yet the engine's last.
+    let archived = engine.archive().map(|archive| archive.record(height)).transpose();
+    let archived = archived.map_err(|error| unanswered(EngineError::Broken(error.to_string())))?;
+    let time = match archived.flatten() {
+        Some(record) => record.time(),
+        None => {
+            let block = engine.block(Some(height)).map_err(unanswered)?;
+            block.and_then(|b| b.block.header).and_then(|h| h.time)
+        }
+    };
+    let time = time.and_then(|t| tendermint::Time::try_from(t).ok());
     Ok(time.map(|t| t.to_rfc3339()).unwrap_or_default())
 }
 

@@ -218,6 +218,7 @@ async fn blocks_beyond_min_retain_blocks_go_and_their_results_stay() -> Result<(
         ensure!(rpc(node.run.rpc, "/block?height=2").is_err(), "{args:?}");
         let found = get_tx(&channel, &hash).await?;
         ensure!(found.code == 0 && found.height < earliest, "{args:?}: {found:?}");
+        ensure!(found.timestamp.ends_with('Z'), "{args:?}: {:?}", found.timestamp);
         assert_eq!(node.terminate()?, Some(0));
     }
     Ok(())

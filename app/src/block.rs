@@ -98,10 +98,11 @@ impl Inner {
         let (mut ctx, begin_events) = self.begin_block(self.next_block(height, time)?)?;
         let (state, _) = self.latest_state();
         let block = ctx.block.clone();
-        let ahead = Ahead::new(&state, &block, txs, &self.signatures);
+        let rules = Rules::load(&mut ctx)?;
+        let ahead = Ahead::new((&state, &block, &rules), txs, &self.signatures, stopped);
         ctx.state
             .reserve(txs.len().saturating_mul(RECORDS_A_TX).min(MOST_RESERVED));
-        let tx_results = ahead.during(|| self.run_txs(&mut ctx, txs, &ahead, stopped));
+        let tx_results = ahead.during(|| self.run_txs(&mut ctx, txs, &rules, &ahead, stopped));
         let Some(tx_results) = tx_results? else {
             return Ok(None);
         };
@@ -237,10 +238,10 @@ impl Inner {
         &self,
         ctx: &mut Ctx,
         txs: &[Result<Arc<Tx>>],
+        rules: &Rules,
         ahead: &Ahead<'_>,
         stopped: &AtomicBool,
     ) -> Result<Option<Vec<ExecTxResult>>> {
-        let rules = Rules::load(ctx)?;
         let most = rules.chain.max_block_gas;
         let mut results = Vec::with_capacity(txs.len());
         let mut wanted: u64 = 0;
@@ -263,7 +264,7 @@ impl Inner {
                         failed(&Error::sdk(sdk::OUT_OF_GAS, message), tx.gas_wanted(), 0, Vec::new())
                     } else {
                         ahead.reach(i);
-                        deliver(ctx, tx, &rules, &self.signatures)?.result
+                        deliver(ctx, tx, rules, &self.signatures)?.result
                     }
                 }
             };

@@ -8,18 +8,22 @@
 //! proving their work. The reserve is filled first, with what succeeds, one transaction of each sender before the second of any; what the lane
 //! does not use, and what of it does not fit or fails, goes with the rest in the order of the mempool.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    sync::{atomic::AtomicBool, Arc},
+};
 
+use rayon::prelude::*;
 use tendermint_proto::v0_38::abci::{
     response_process_proposal::ProposalStatus, RequestPrepareProposal, RequestProcessProposal, ResponsePrepareProposal,
     ResponseProcessProposal,
 };
-use tenure_sdk::{clock, Ctx, Error, Mode, Result};
+use tenure_sdk::{Ctx, Error, Mode, Result};
 use tenure_types::sdk;
 
 use crate::{
     app::{App, Inner},
-    tx::{deliver, Ahead, Rules, Tx, MAX_FREE_GAS, SIGNATURE_BYTES},
+    tx::{deliver, stateless, Ahead, Rules, Tx, MAX_FREE_GAS, SIGNATURE_BYTES},
 };
 
 /// Messages of the lane. A transaction is in it if all its messages are.
@@ -108,7 +112,8 @@ impl Inner {
     fn choose<B: AsRef<[u8]> + Sync>(&self, ctx: &mut Ctx, txs: &[B], max_bytes: u64) -> Result<Vec<usize>> {
         let rules = Rules::load(ctx)?;
         let decoded = self.decode_all(txs, rules.chain.max_tx_bytes);
-        Ahead::new(&self.latest_state().0, &ctx.block, &decoded, &self.signatures).all();
+        let (state, wanted) = (self.latest_state().0, AtomicBool::new(false));
+        Ahead::new((&state, &ctx.block, &rules), &decoded, &self.signatures, &wanted).all();
         let mut whole = Room {
             bytes: max_bytes,
             gas: rules.chain.max_block_gas,
@@ -155,13 +160,15 @@ impl Inner {
         Ok(chosen)
     }
 
-    /// Refuses only what no honest proposer makes: a transaction that is too long, does not decode, or lacks a message or a signature; more
-    /// bytes or gas than a block holds. Since each must have the bytes of a signature, a block has room for some sixty thousand: without that,
-    /// one proposer could make every validator work through two million empty ones. A pure function of the committed state and the block.
-    /// Returns the transactions.
+    /// Refuses only what no honest proposer makes: a transaction that is too long, does not decode, or fails without any look at the state (no
+    /// message, no signature, other signatures than signers, too low a fee); more bytes or gas than a block holds. Since each must have the bytes
+    /// of a signature, a block has room for some sixty thousand: without that, one proposer could make every validator work through two million
+    /// empty ones; and without the others, through thousands of signatures that nobody pays for. A pure function of the committed state and
+    /// the block. Returns the transactions.
     fn judge(&self, request: &RequestProcessProposal) -> Result<Vec<Result<Arc<Tx>>>> {
         let (state, block) = self.latest_state();
-        let chain = clock::params(&mut Ctx::new(state, block, Mode::Query))?;
+        let rules = Rules::load(&mut Ctx::new(state, block, Mode::Query))?;
+        let height = u64::try_from(request.height).unwrap_or(0);
         let bytes = request
             .txs
             .iter()
@@ -179,23 +186,26 @@ impl Inner {
         if let Some(i) = request.txs.iter().position(|tx| tx.len() < SIGNATURE_BYTES) {
             return Err(unsigned(i));
         }
-        let decoded = self.decode_all(&request.txs, chain.max_tx_bytes);
-        let mut gas: u64 = 0;
-        for (i, tx) in decoded.iter().enumerate() {
-            let tx = tx.as_ref().map_err(|e| e.clone().context(format!("txs[{i}]")))?;
-            if tx.messages.is_empty() {
-                let message = format!("txs[{i}] has no messages: invalid request");
-                return Err(Error::sdk(sdk::INVALID_REQUEST, message));
-            }
-            if tx.raw.signatures.iter().all(Vec::is_empty) {
-                return Err(unsigned(i));
-            }
-            gas = gas.saturating_add(tx.gas_wanted());
+        let decoded = self.decode_all(&request.txs, rules.chain.max_tx_bytes);
+        let fault = |(i, tx): (usize, &Result<Arc<Tx>>)| {
+            let fault = match tx {
+                Ok(tx) if tx.raw.signatures.iter().all(Vec::is_empty) => return Some(unsigned(i)),
+                Ok(tx) => stateless(Mode::Deliver, height, tx, &rules).err(),
+                Err(error) => Some(error.clone()),
+            };
+            fault.map(|error| error.context(format!("txs[{i}]")))
+        };
+        if let Some(error) = decoded.par_iter().with_min_len(32).enumerate().find_map_first(fault) {
+            return Err(error);
         }
-        if gas > chain.max_block_gas {
+        let gas = decoded
+            .iter()
+            .flatten()
+            .fold(0, |sum: u64, tx| sum.saturating_add(tx.gas_wanted()));
+        if gas > rules.chain.max_block_gas {
             let message = format!(
                 "the transactions ask for {gas} gas, a block holds {}",
-                chain.max_block_gas
+                rules.chain.max_block_gas
             );
             return Err(Error::sdk(sdk::INVALID_GAS_LIMIT, message));
         }

@@ -27,7 +27,7 @@ pub trait Handler: 'static {
 
 /// A decoded message of any kind.
 pub trait ErasedMsg: Send + Sync {
-    /// Who must sign, in order, without duplicates. Error: an address does not parse.
+    /// Who must sign, in order; some perhaps more than once. Error: an address does not parse.
     fn signers(&self) -> Result<Vec<Address>>;
     /// Refuses unknown fields in the bytes that it was decoded from. Error: see [`unknown::refuse_in`].
     fn refuse_unknown_fields(&self, bytes: &[u8]) -> Result<()>;
@@ -44,14 +44,8 @@ where
     H::Msg: Send + Sync,
 {
     fn signers(&self) -> Result<Vec<Address>> {
-        let mut signers: Vec<Address> = Vec::new();
-        for text in H::signers(&self.0) {
-            let address = text.parse().map_err(|e| Error::from(e).context("signer"))?;
-            if !signers.contains(&address) {
-                signers.push(address);
-            }
-        }
-        Ok(signers)
+        let parse = |text: &str| text.parse().map_err(|e| Error::from(e).context("signer"));
+        H::signers(&self.0).into_iter().map(parse).collect()
     }
 
     fn refuse_unknown_fields(&self, bytes: &[u8]) -> Result<()> {

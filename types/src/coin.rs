@@ -215,6 +215,20 @@ impl Coins {
         Ok(Self(coins))
     }
 
+    /// The sum of coins in any order, in the time that sorting them takes. Error: more of a denom than an amount can be.
+    pub fn sum(coins: impl IntoIterator<Item = Coin>) -> Result<Self> {
+        let mut all: Vec<Coin> = coins.into_iter().filter(|coin| !coin.amount.is_zero()).collect();
+        all.sort_by(|a, b| a.denom.cmp(&b.denom));
+        let mut sums: Vec<Coin> = Vec::with_capacity(all.len());
+        for coin in all {
+            match sums.last_mut() {
+                Some(last) if last.denom == coin.denom => last.amount = last.amount.plus(coin.amount)?,
+                _ => sums.push(coin),
+            }
+        }
+        Ok(Self(sums))
+    }
+
     /// Adds one coin.
     pub fn add(&mut self, coin: &Coin) -> Result<()> {
         if coin.amount.is_zero() {
@@ -311,6 +325,23 @@ mod tests {
         assert!(Coins::from_parts([("abc", "0")]).is_err());
         let coins = Coins::from_parts([("abc", "1"), ("uten", "2")]).expect("valid");
         assert_eq!(coins.to_string(), "1abc,2uten");
+    }
+
+    #[test]
+    fn a_sum_is_what_adding_one_by_one_gives() {
+        let coin = |text: &str| text.parse::<Coin>().expect("coin");
+        let all = ["5uten", "1abc", "0zzz", "7uten", "2abc", "3mmm"].map(coin);
+        let mut added = Coins::default();
+        for coin in &all {
+            added.add(coin).expect("no overflow");
+        }
+        assert_eq!(Coins::sum(all), Ok(added.clone()));
+        assert_eq!(added.to_string(), "3abc,3mmm,12uten");
+        let most = Coin {
+            amount: Amount::new(u128::MAX),
+            ..coin("1uten")
+        };
+        assert!(Coins::sum([most, coin("1uten")]).is_err());
     }
 
     #[test]

@@ -20,13 +20,26 @@ pub struct Error {
 /// Such an error inside a block aborts the process; it never becomes a transaction's result.
 pub const INTERNAL: &str = "internal";
 
+/// About the most bytes of a message.
+pub const MAX_MESSAGE_BYTES: usize = 1_024;
+
 impl Error {
-    /// An error of some codespace.
+    /// An error of some codespace. Of a message beyond [`MAX_MESSAGE_BYTES`] the middle is left out: it names what somebody sent, which may be
+    /// long, and every node answers, logs and keeps it.
     pub fn new(codespace: &'static str, code: u32, message: impl Into<String>) -> Self {
+        let mut message = message.into();
+        if message.len() > MAX_MESSAGE_BYTES {
+            let half = MAX_MESSAGE_BYTES / 2;
+            let (first, last) = (
+                message.floor_char_boundary(half),
+                message.ceil_char_boundary(message.len().saturating_sub(half)),
+            );
+            message.replace_range(first..last, " … ");
+        }
         Self {
             codespace,
             code,
-            message: message.into(),
+            message,
         }
     }
 
@@ -116,4 +129,19 @@ pub mod sdk {
     pub const NOT_FOUND: u32 = 38;
     /// Something that the chain does not support.
     pub const NOT_SUPPORTED: u32 = 37;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_messages_keep_their_beginning_and_their_end() {
+        let short = "é".repeat(MAX_MESSAGE_BYTES / 2);
+        assert_eq!(Error::internal(short.clone()).message, short);
+        let error = Error::sdk(2, format!("memo {}: memo too large", "é".repeat(50_000)));
+        assert!(error.message.len() < MAX_MESSAGE_BYTES + 10, "{}", error.message.len());
+        assert!(error.message.starts_with("memo éé") && error.message.ends_with("éé: memo too large"));
+        assert!(error.message.contains(" … "));
+    }
 }

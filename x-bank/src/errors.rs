@@ -1,6 +1,6 @@
 //! What may go wrong. Numbers are the Cosmos bank's own, and never change.
 
-use tenure_types::Error;
+use tenure_types::{Coin, Error};
 
 use crate::NAME;
 
@@ -16,10 +16,10 @@ pub enum BankError {
     /// 4: a MsgMultiSend that gives other coins than it takes.
     #[error("inputs give {inputs}, outputs take {outputs}: sum inputs != sum outputs")]
     SumsDiffer {
-        /// What the input gives.
-        inputs: String,
-        /// What the outputs take.
-        outputs: String,
+        /// What the input gives of the first denom that differs.
+        inputs: Coin,
+        /// What the outputs take of it.
+        outputs: Coin,
     },
     /// 5: transfers are switched off.
     #[error("params.default_send_enabled is false: send transactions are disabled")]

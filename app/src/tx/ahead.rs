@@ -2,7 +2,8 @@
 //!
 //! Signatures are three quarters of the work of a block that was not in the mempool, and the only part that does not depend on order. Threads take
 //! the transactions from the front, [`CHUNK`] at a time, and the execution follows them; where it catches up, it takes part. What cannot be judged
-//! yet, because the account is made in the same block, is left to execution.
+//! yet, because the account is made in the same block, is left to execution. What execution refuses before it looks at any signature is not looked
+//! at here either, and a proposal that is no longer wanted is left at the next signature: a hostile proposer must not keep the cores busy.
 
 use std::sync::{
     atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -12,17 +13,24 @@ use std::sync::{
 use tenure_sdk::{Block, Ctx, Mode, Result, State};
 use tenure_x_auth as auth;
 
-use super::{ante::shown_key, cache::Signer, sign, Signatures, Tx};
+use super::{
+    ante::{shown_key, stateless},
+    cache::Signer,
+    sign, Rules, Signatures, Tx,
+};
 
-/// Transactions that a thread takes at a time: about a millisecond.
-const CHUNK: usize = 32;
+/// Transactions that a thread takes at a time: a quarter of a millisecond.
+const CHUNK: usize = 8;
 
 /// The signatures of a block's transactions.
 pub(crate) struct Ahead<'a> {
     state: &'a State,
     block: &'a Block,
+    rules: &'a Rules,
     signatures: &'a Signatures,
     txs: &'a [Result<Arc<Tx>>],
+    /// Set when nobody wants to know any more.
+    stopped: &'a AtomicBool,
     /// Chunks that somebody has taken.
     taken: AtomicUsize,
     /// Whether each chunk has been verified; none if there is nothing to verify.
@@ -30,12 +38,12 @@ pub(crate) struct Ahead<'a> {
 }
 
 impl<'a> Ahead<'a> {
-    /// Signatures of transactions that are about to be executed on a state.
+    /// Signatures of transactions that are about to be executed on a state, under rules, unless it is `stopped`.
     pub(crate) fn new(
-        state: &'a State,
-        block: &'a Block,
+        (state, block, rules): (&'a State, &'a Block, &'a Rules),
         txs: &'a [Result<Arc<Tx>>],
         signatures: &'a Signatures,
+        stopped: &'a AtomicBool,
     ) -> Self {
         let met = |tx: &Arc<Tx>| signatures.met(tx.hash, tx.raw.signatures.len());
         let chunks = if signatures.remembers() && !txs.iter().flatten().all(met) {
@@ -46,8 +54,10 @@ impl<'a> Ahead<'a> {
         Self {
             state,
             block,
+            rules,
             signatures,
             txs,
+            stopped,
             taken: AtomicUsize::new(0),
             done: (0..chunks).map(|_| AtomicBool::new(false)).collect(),
         }
@@ -62,7 +72,12 @@ impl<'a> Ahead<'a> {
         let others = rayon::current_num_threads().saturating_sub(1).clamp(1, self.done.len());
         rayon::in_place_scope(|scope| {
             for _ in 0..others {
-                scope.spawn(|_| while self.step() {});
+                scope.spawn(|_| {
+                    while self.step() {
+                        // The pool serves the next proposal, too, which must be judged in time.
+                        rayon::yield_now();
+                    }
+                });
             }
             let _end = End(self);
             execute()
@@ -79,15 +94,18 @@ impl<'a> Ahead<'a> {
         let Some(done) = index.checked_div(CHUNK).and_then(|chunk| self.done.get(chunk)) else {
             return;
         };
-        while !done.load(Ordering::Acquire) {
+        while !done.load(Ordering::Acquire) && !self.stopped.load(Ordering::Relaxed) {
             if !self.step() {
                 std::thread::yield_now();
             }
         }
     }
 
-    /// Verifies the next chunk; false if all are taken.
+    /// Verifies the next chunk; false if all are taken, or nobody wants to know any more.
     fn step(&self) -> bool {
+        if self.stopped.load(Ordering::Relaxed) {
+            return false;
+        }
         let chunk = self.taken.fetch_add(1, Ordering::Relaxed);
         let (Some(done), Some(txs)) = (self.done.get(chunk), self.txs.chunks(CHUNK).nth(chunk)) else {
             return false;
@@ -105,8 +123,16 @@ impl<'a> Ahead<'a> {
 
     /// Verifies what signatures of a transaction can be judged.
     fn verify(&self, ctx: &mut Ctx, tx: &Tx) {
-        let Ok(signers) = tx.signers() else { return };
+        let (Ok(signers), Ok(_)) = (
+            tx.signers(),
+            stateless(Mode::Deliver, self.block.height, tx, self.rules),
+        ) else {
+            return;
+        };
         for (i, (signer, info)) in signers.iter().zip(&tx.auth_info.signer_infos).enumerate() {
+            if self.stopped.load(Ordering::Relaxed) {
+                return;
+            }
             let Ok(Some(account)) = auth::account(ctx, signer) else {
                 continue;
             };
@@ -157,6 +183,10 @@ mod tests {
 
     /// Chunks of transactions that do not decode, which are soon looked at.
     fn with_chunks(count: usize, test: impl FnOnce(&Ahead<'_>)) {
+        with_chunks_until(count, &AtomicBool::new(false), test);
+    }
+
+    fn with_chunks_until(count: usize, stopped: &AtomicBool, test: impl FnOnce(&Ahead<'_>)) {
         let store = Store::open(Arc::new(MemoryBackend::new()), &["a"], StoreOptions::default()).unwrap();
         let base = store.latest();
         let derived = Default::default();
@@ -167,8 +197,13 @@ mod tests {
         test(&Ahead {
             state: &state,
             block: &Block::default(),
+            rules: &Rules {
+                chain: Default::default(),
+                auth: Default::default(),
+            },
             signatures: &Signatures::new(100),
             txs: &txs,
+            stopped,
             taken: AtomicUsize::new(0),
             done: (0..count).map(|_| AtomicBool::new(false)).collect(),
         });
@@ -200,6 +235,15 @@ mod tests {
         with_chunks(40, |ahead| {
             ahead.all();
             assert_eq!(done(ahead), 40);
+        });
+    }
+
+    #[test]
+    fn what_is_no_longer_wanted_is_neither_looked_at_nor_waited_for() {
+        let stopped = AtomicBool::new(true);
+        with_chunks_until(3, &stopped, |ahead| {
+            ahead.during(|| ahead.reach(2 * CHUNK));
+            assert!(!ahead.step() && done(ahead) == 0);
         });
     }
 

@@ -60,27 +60,48 @@ pub(crate) enum Payment {
     None,
 }
 
-/// Checks a transaction and takes its fee and sequences. The caller has set the gas meter and takes everything back on an error.
-/// `trusted` skips the signatures: for a transaction of the mempool that is checked again after a block.
-pub(crate) fn ante(ctx: &mut Ctx, tx: &Tx, rules: &Rules, signatures: &Signatures, trusted: bool) -> Result<Payment> {
-    check_form(ctx, tx, rules)?;
+/// How a transaction asks for its place.
+pub(crate) enum Asks {
+    /// For this fee.
+    Fee(Coins),
+    /// As a free attestation, with this nonce.
+    Free(u64),
+}
+
+/// The checks that need no state but the rules in force. What fails here fails in every block of this height: no honest proposer takes it up, and
+/// nobody need look at its signatures, of which a hostile one could name thousands.
+pub(crate) fn stateless(mode: Mode, height: u64, tx: &Tx, rules: &Rules) -> Result<Asks> {
+    check_form(height, tx, rules)?;
     for (i, (_, message)) in tx.messages.iter().enumerate() {
         message.validate().map_err(|e| e.context(format!("messages[{i}]")))?;
     }
-    let nonce = free::nonce(ctx.mode, tx);
-    let signers = tx.signers()?;
-    match nonce {
+    let asks = match free::nonce(mode, tx) {
         Some(nonce) => {
-            charge_bytes(ctx, tx, rules)?;
-            free::check(ctx, tx, nonce)?;
+            free::check_form(tx, nonce)?;
+            Asks::Free(nonce)
         }
-        None => {
-            let fee = check_fee(ctx, tx, rules)?;
-            charge_bytes(ctx, tx, rules)?;
-            pay_fee(ctx, tx, signers, &fee)?;
+        None => Asks::Fee(check_fee(mode, tx, rules)?),
+    };
+    check_counts(mode, tx, rules)?;
+    Ok(asks)
+}
+
+/// Checks a transaction and takes its fee and sequences. The caller has set the gas meter and takes everything back on an error.
+/// `trusted` skips the signatures: for a transaction of the mempool that is checked again after a block.
+pub(crate) fn ante(ctx: &mut Ctx, tx: &Tx, rules: &Rules, signatures: &Signatures, trusted: bool) -> Result<Payment> {
+    let asks = stateless(ctx.mode, ctx.height(), tx, rules)?;
+    charge_bytes(ctx, tx, rules)?;
+    let signers = tx.signers()?;
+    let (payment, nonce) = match &asks {
+        Asks::Free(nonce) => {
+            free::check(ctx, tx, *nonce)?;
+            (Payment::None, Some(*nonce))
         }
-    }
-    check_counts(ctx, tx, signers, rules)?;
+        Asks::Fee(fee) => {
+            pay_fee(ctx, tx, signers, fee)?;
+            (Payment::Fee, None)
+        }
+    };
     for (i, (signer, info)) in signers.iter().zip(&tx.auth_info.signer_infos).enumerate() {
         let check = check_signer(ctx, tx, (i, signer, info), nonce, rules, signatures, trusted);
         check.map_err(|e| match e.code {
@@ -89,10 +110,10 @@ pub(crate) fn ante(ctx: &mut Ctx, tx: &Tx, rules: &Rules, signatures: &Signature
             _ => e.context(format!("signer_infos[{i}]")),
         })?;
     }
-    Ok(if nonce.is_some() { Payment::None } else { Payment::Fee })
+    Ok(payment)
 }
 
-fn check_form(ctx: &Ctx, tx: &Tx, rules: &Rules) -> Result<()> {
+fn check_form(height: u64, tx: &Tx, rules: &Rules) -> Result<()> {
     if tx.messages.is_empty() {
         let message = "messages is empty, must hold at least 1: invalid request";
         return Err(Error::sdk(sdk::INVALID_REQUEST, message));
@@ -102,7 +123,7 @@ fn check_form(ctx: &Ctx, tx: &Tx, rules: &Rules) -> Result<()> {
         let message = format!("maximum number of characters is {limit} but received {memo} characters: memo too large");
         return Err(Error::sdk(sdk::MEMO_TOO_LARGE, message));
     }
-    let (timeout, height) = (tx.body.timeout_height, ctx.height());
+    let timeout = tx.body.timeout_height;
     if timeout != 0 && height > timeout {
         let message = format!("block height: {height}, timeout height: {timeout}: tx timeout height");
         return Err(Error::sdk(sdk::TX_TIMEOUT_HEIGHT, message));
@@ -125,7 +146,7 @@ fn check_form(ctx: &Ctx, tx: &Tx, rules: &Rules) -> Result<()> {
 }
 
 /// The fee, if it is well formed and enough for the gas asked for.
-fn check_fee(ctx: &Ctx, tx: &Tx, rules: &Rules) -> Result<Coins> {
+fn check_fee(mode: Mode, tx: &Tx, rules: &Rules) -> Result<Coins> {
     let parts = tx.fee().amount.iter().map(|c| (c.denom.as_str(), c.amount.as_str()));
     let fee = Coins::from_parts(parts).map_err(|e| e.context("fee.amount"))?;
     if let Some(other) = fee.iter().find(|coin| coin.denom != BASE_DENOM) {
@@ -138,7 +159,7 @@ fn check_fee(ctx: &Ctx, tx: &Tx, rules: &Rules) -> Result<Coins> {
         return Err(Error::sdk(sdk::INVALID_GAS_LIMIT, message));
     }
     let required = minimum_fee(gas, rules.chain.min_gas_price_micro);
-    if ctx.mode != Mode::Simulate && fee.amount_of(BASE_DENOM).get() < required {
+    if mode != Mode::Simulate && fee.amount_of(BASE_DENOM).get() < required {
         let message = format!("insufficient fees; got: {fee} required: {required}{BASE_DENOM}: insufficient fee");
         return Err(Error::sdk(sdk::INSUFFICIENT_FEE, message));
     }
@@ -211,14 +232,18 @@ fn pay_fee(ctx: &mut Ctx, tx: &Tx, signers: &[Address], fee: &Coins) -> Result<(
     Ok(())
 }
 
-fn check_counts(ctx: &Ctx, tx: &Tx, signers: &[Address], rules: &Rules) -> Result<()> {
+fn check_counts(mode: Mode, tx: &Tx, rules: &Rules) -> Result<()> {
     let limit = rules.auth.tx_sig_limit;
-    let (expected, infos, found) = (signers.len(), tx.auth_info.signer_infos.len(), tx.raw.signatures.len());
+    let (expected, infos, found) = (
+        tx.signers()?.len(),
+        tx.auth_info.signer_infos.len(),
+        tx.raw.signatures.len(),
+    );
     if u64::try_from(expected).map_or(true, |n| n > limit) {
         let message = format!("signatures: {expected}, limit: {limit}: maximum number of signatures exceeded");
         return Err(Error::sdk(sdk::TOO_MANY_SIGNATURES, message));
     }
-    if found == 0 && ctx.mode != Mode::Simulate {
+    if found == 0 && mode != Mode::Simulate {
         return Err(Error::sdk(
             sdk::NO_SIGNATURES,
             "signatures is empty: no signatures supplied",
@@ -233,7 +258,7 @@ fn check_counts(ctx: &Ctx, tx: &Tx, signers: &[Address], rules: &Rules) -> Resul
     if infos != expected {
         return Err(wrong("signer_infos", infos));
     }
-    if found != expected && ctx.mode != Mode::Simulate {
+    if found != expected && mode != Mode::Simulate {
         return Err(wrong("signers", found));
     }
     Ok(())

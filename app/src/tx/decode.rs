@@ -1,7 +1,7 @@
 //! Bytes to a transaction. Every byte must mean something known, and mean it in one way only.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, LazyLock},
 };
 
@@ -64,21 +64,19 @@ fn fee(auth_info: &AuthInfo) -> &Fee {
 }
 
 fn signers(messages: &[(String, Box<dyn ErasedMsg>)], fee: &Fee) -> Result<Vec<Address>> {
-    let mut signers: Vec<Address> = Vec::new();
+    let mut all: Vec<Address> = Vec::new();
     for (_, message) in messages {
-        for signer in message.signers()? {
-            if !signers.contains(&signer) {
-                signers.push(signer);
-            }
-        }
+        all.extend(message.signers()?);
     }
     if !fee.payer.is_empty() {
-        let payer = fee.payer.parse().map_err(|e| Error::from(e).context("fee.payer"))?;
-        if !signers.contains(&payer) {
-            signers.push(payer);
-        }
+        all.push(fee.payer.parse().map_err(|e| Error::from(e).context("fee.payer"))?);
     }
-    Ok(signers)
+    if all.len() > 1 {
+        // A hostile transaction may name thousands.
+        let mut met = BTreeSet::new();
+        all.retain(|signer| met.insert(*signer));
+    }
+    Ok(all)
 }
 
 /// Decodes a transaction of at most `max_len` bytes, unless it is among those that are `known`. Errors: too long (21); not a canonical TxRaw, or

@@ -40,9 +40,8 @@ pub(crate) fn is_free(tx: &Tx) -> bool {
     nonce(Mode::Check, tx).is_some()
 }
 
-/// Checks what is particular to it, before any signature is: the gas it asks for, its nonce, and that the signer is a provider who may attest the
-/// epoch. Most of what is sent in vain, a second one for the same epoch above all, ends here.
-pub(crate) fn check(ctx: &mut Ctx, tx: &Tx, nonce: u64) -> Result<()> {
+/// Checks what is particular to it and needs no state: the gas it asks for, and its nonce.
+pub(crate) fn check_form(tx: &Tx, nonce: u64) -> Result<()> {
     let gas = tx.gas_wanted();
     if gas > MAX_FREE_GAS {
         let message = format!(
@@ -58,6 +57,12 @@ pub(crate) fn check(ctx: &mut Ctx, tx: &Tx, nonce: u64) -> Result<()> {
         );
         return Err(Error::sdk(sdk::WRONG_SEQUENCE, message));
     }
+    Ok(())
+}
+
+/// Checks, before any signature is, that the signer is a provider who may attest the epoch. Most of what is sent in vain, a second one for the
+/// same epoch above all, ends here.
+pub(crate) fn check(ctx: &mut Ctx, tx: &Tx, nonce: u64) -> Result<()> {
     for owner in tx.signers()? {
         tenure_x_provider::attestable(ctx, owner, nonce)?;
     }

@@ -13,7 +13,7 @@ mod run;
 mod sign;
 
 pub(crate) use ahead::Ahead;
-pub(crate) use ante::{Rules, SIGNATURE_BYTES};
+pub(crate) use ante::{stateless, Rules, SIGNATURE_BYTES};
 pub(crate) use cache::{Signatures, Transactions};
 pub(crate) use decode::{decode, Routes, Tx};
 pub(crate) use free::is_free;

@@ -27,7 +27,7 @@ fn chain() -> (Chain, World) {
     (chain, world)
 }
 
-fn use_amino(draft: &mut Draft, signer: usize) {
+pub(crate) fn use_amino(draft: &mut Draft, signer: usize) {
     let single = mode_info::Single {
         mode: SignMode::LegacyAminoJson.into(),
     };

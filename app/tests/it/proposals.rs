@@ -3,13 +3,17 @@
 use tendermint_abci::Application;
 use tendermint_proto::v0_38::abci::RequestPrepareProposal;
 
+use tenure_app::genesis;
 use tenure_proto::{
     any,
+    cosmos::bank::v1beta1::{Input, MsgMultiSend},
     tenure::provider::v1::{EpochRoot, MsgAttest},
     Any,
 };
+use tenure_types::{Address, Coin};
 
 use crate::{
+    amino::use_amino,
     chain::{timestamp, Chain},
     market::{attest, register},
     world::{draft, send, tx, Person, World},
@@ -114,6 +118,54 @@ fn only_malformed_proposals_are_refused() {
     let mut long = draft(&chain, alice, vec![send(alice, &bob.address, 1)]);
     long.body.memo = "m".repeat(262_144);
     assert!(!accepted(&chain, &[long.bytes(&[alice])]));
+}
+
+/// Whoever proposes could otherwise keep every validator busy for a minute, for nothing: each signature of amino JSON is over all messages.
+#[test]
+fn signatures_that_nobody_pays_for_are_not_looked_at() {
+    let world = World::new(5);
+    let numbered = |i: u32| {
+        let mut address = [7; 20];
+        address[..4].copy_from_slice(&i.to_be_bytes());
+        Address::new(address)
+    };
+    let people = world.people.iter().map(|person| person.address);
+    let balances: Vec<_> = people
+        .chain((0..1_500).map(numbered))
+        .map(|address| (address, Coin::base(1_000_000)))
+        .collect();
+    let state = genesis::default_app_state(genesis::Profile::Fast, &balances).unwrap();
+    let input = |i| Input {
+        address: numbered(i).to_string(),
+        coins: Vec::new(),
+    };
+    let mut chain = Chain::new(&state);
+    chain.block(1_000, &[]);
+    let person = &world.people[0];
+    let message = any(&MsgMultiSend {
+        inputs: (0..1_500).map(input).collect(),
+        outputs: Vec::new(),
+    });
+    let bombs: Vec<_> = (0..4)
+        .map(|i| {
+            let mut draft = draft(&chain, person, vec![message.clone()]);
+            use_amino(&mut draft, 0);
+            draft.body.memo = format!("{i}");
+            draft.fee().gas_limit = 0;
+            draft.fee().amount.clear();
+            draft.auth_info.signer_infos = vec![draft.auth_info.signer_infos[0].clone(); 1_500];
+            draft.bytes(&[person])
+        })
+        .collect();
+    for bomb in &bombs {
+        assert!(!accepted(&chain, std::slice::from_ref(bomb)));
+    }
+    assert!(prepare(&chain, &bombs, 4 << 20).is_empty());
+    // Should the validators have decided on it all the same: not minutes, but what reading it takes.
+    let began = std::time::Instant::now();
+    let results = chain.block(1_000, &bombs).tx_results;
+    assert!(results.iter().all(|result| result.code != 0 && result.gas_used == 0));
+    assert!(began.elapsed().as_secs() < 5, "{:?}", began.elapsed());
 }
 
 #[test]

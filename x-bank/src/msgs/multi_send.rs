@@ -2,7 +2,7 @@
 
 use tenure_proto::cosmos::bank::v1beta1::{MsgMultiSend, MsgMultiSendResponse};
 use tenure_sdk::{Ctx, Handler, Result};
-use tenure_types::Coins;
+use tenure_types::{Coin, Coins};
 
 use super::{address_of, check_enabled, check_receiver, coins_of};
 use crate::{events, state, BankError};
@@ -29,17 +29,22 @@ impl Handler for MultiSend {
         }
         address_of("inputs[0].address", &input.address)?;
         let inputs = coins_of("inputs[0].coins", &input.coins)?;
-        let mut outputs = Coins::default();
+        let mut taken = Vec::new();
         for (i, output) in msg.outputs.iter().enumerate() {
             address_of(&format!("outputs[{i}].address"), &output.address)?;
-            for coin in coins_of(&format!("outputs[{i}].coins"), &output.coins)?.iter() {
-                outputs.add(coin)?;
-            }
+            taken.extend(coins_of(&format!("outputs[{i}].coins"), &output.coins)?.iter().cloned());
         }
-        if inputs != outputs {
+        // Nobody has paid yet: as fast as it is read.
+        let outputs = Coins::sum(taken)?;
+        let differs = |coin: &&Coin| inputs.amount_of(&coin.denom) != outputs.amount_of(&coin.denom);
+        if let Some(coin) = inputs.iter().chain(outputs.iter()).find(differs) {
+            let of = |coins: &Coins| Coin {
+                denom: coin.denom.clone(),
+                amount: coins.amount_of(&coin.denom),
+            };
             return Err(BankError::SumsDiffer {
-                inputs: inputs.to_string(),
-                outputs: outputs.to_string(),
+                inputs: of(&inputs),
+                outputs: of(&outputs),
             }
             .into());
         }
@@ -122,6 +127,13 @@ mod tests {
             refused(&multi(one, &[(&tests::BOB, &[("uten", "2")])])),
             Err(("bank", 4))
         );
+        // The first that differs is named, whichever side has it.
+        let message = |msg: &MsgMultiSend| MultiSend::validate(msg).map_err(|e| e.message).unwrap_err();
+        let outputs: Parts<'_> = &[("abc", "3"), ("uten", "1")];
+        let text = message(&multi(one, &[(&tests::BOB, outputs)]));
+        assert!(text.contains("inputs give 0abc, outputs take 3abc"), "{text}");
+        let text = message(&multi(outputs, &[(&tests::BOB, one)]));
+        assert!(text.contains("inputs give 3abc, outputs take 0abc"), "{text}");
         let mut msg = multi(one, &[(&tests::BOB, one)]);
         assert_eq!(refused(&msg), Ok(()));
         msg.inputs.push(msg.inputs[0].clone());

@@ -198,6 +198,8 @@ pub fn message_signers(message: &Any) -> Result<Vec<Address>> {
 pub fn check_genesis(document: &Genesis) -> Result<()> {
     let state: Value = serde_json::from_slice(&document.app_state).context("app_state is missing or not JSON")?;
     let ms = document.genesis_time.unix_timestamp_nanos() / 1_000_000;
-    let ms = u64::try_from(ms).context("genesis_time is before 1970")?;
+    let ms = u64::try_from(ms)
+        .ok()
+        .with_context(|| format!("genesis_time is {}, must be 1970 or later", document.genesis_time))?;
     Ok(genesis::validate(&document.chain_id, ms, &state)?)
 }

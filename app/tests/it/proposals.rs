@@ -122,6 +122,7 @@ fn only_malformed_proposals_are_refused() {
 
 /// Whoever proposes could otherwise keep every validator busy for a minute, for nothing: each signature of amino JSON is over all messages.
 #[test]
+#[allow(clippy::disallowed_methods, reason = "a hang is found by the clock")]
 fn signatures_that_nobody_pays_for_are_not_looked_at() {
     let world = World::new(5);
     let numbered = |i: u32| {

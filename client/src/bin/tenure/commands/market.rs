@@ -206,7 +206,7 @@ pub(super) async fn leases(context: &Context, command: LeaseCommand) -> Result<u
             };
             tokio::select! {
                 result = follow.run() => result?,
-                () = crate::run::asked_to_let_go() => {
+                () = run::asked_to_let_go() => {
                     let text = format!("detached: lease {id} goes on\n  go on   tenure lease attach {id}\n  end it  tenure lease close {id}");
                     context.ui.step("detached", json!({ "lease_id": id }), text);
                     return Ok(exit::DETACHED);

@@ -6,7 +6,8 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-fn io(path: &Path) -> impl FnOnce(std::io::Error) -> SoloError + '_ {
+/// An error of the system about a path.
+pub(crate) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> SoloError + '_ {
     move |source| SoloError::Io {
         path: path.to_path_buf(),
         source,
@@ -35,8 +36,14 @@ pub(crate) fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), SoloError> {
         .map_err(io(&temporary))?;
     file.write_all(bytes).map_err(io(&temporary))?;
     file.sync_all().map_err(io(&temporary))?;
-    fs::rename(&temporary, path).map_err(io(path))?;
+    rename(&temporary, path)
+}
+
+/// Gives a file a name in its directory, to last.
+pub(crate) fn rename(from: &Path, to: &Path) -> Result<(), SoloError> {
+    fs::rename(from, to).map_err(io(to))?;
     // Without this the rename itself may be lost with the power.
+    let dir = parent(to);
     File::open(&dir).and_then(|d| d.sync_all()).map_err(io(&dir))
 }
 

@@ -55,6 +55,7 @@ pub use genesis::{Genesis, GenesisValidator, MAX_TOTAL_POWER};
 pub use handle::{start, SoloHandle};
 pub use keys::{create_node_key, create_validator_key, load_node_id, recover_validator_key, SignState, ValidatorKey};
 pub use params::default_consensus_params;
+pub use store::stored_blocks;
 pub use tenure_archive::{Page, SearchError, TxRecord};
 
 /// The CometBFT version this engine imitates, as `status` reports it; clients choose their dialect by its `0.38.` prefix.

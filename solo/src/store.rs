@@ -21,14 +21,20 @@
 
 use crate::block;
 use crate::error::SoloError;
+use crate::files;
 use crate::merkle::Hash32;
 use prost::Message;
 use redb::{Database, Durability, ReadableTable, TableDefinition};
+use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use tendermint_proto::v0_38::abci::ResponseFinalizeBlock;
 use tendermint_proto::v0_38::types::{Block, Commit, ConsensusParams};
 
+const FILE: &str = "solo.redb";
 const SCHEMA: u8 = 2;
+/// What to do about a damaged file.
+const DAMAGED: &str = "the file is damaged. Restore data/ from a backup that has engine and application together; without one, `tenured export` \
+                       carries the application's state, which is not in this file, into a new chain";
 /// Memory for pages: the working set is the newest blocks.
 const CACHE_BYTES: usize = 64 << 20;
 /// Most old blocks deleted along with one new one.
@@ -68,6 +74,33 @@ pub(crate) struct Store {
     path: PathBuf,
 }
 
+/// Runs what calls redb, which panics over some kinds of damage. Error: says what to do about them.
+fn guarded<T>(path: &Path, run: impl FnOnce() -> Result<T, redb::Error>) -> Result<T, SoloError> {
+    use std::io::ErrorKind::{InvalidData, UnexpectedEof};
+    let reason = match catch_unwind(AssertUnwindSafe(run)) {
+        Ok(Ok(done)) => return Ok(done),
+        Ok(Err(redb::Error::DatabaseAlreadyOpen)) => {
+            "is open in another process; stop that one first, two engines with one key would sign twice".to_owned()
+        }
+        Ok(Err(redb::Error::Corrupted(what))) => format!("{what}; {DAMAGED}"),
+        Ok(Err(redb::Error::Io(e))) if matches!(e.kind(), InvalidData | UnexpectedEof) => format!("{e}; {DAMAGED}"),
+        Ok(Err(other)) => other.to_string(),
+        Err(_) => DAMAGED.to_owned(),
+    };
+    Err(SoloError::Store {
+        path: path.to_path_buf(),
+        reason,
+    })
+}
+
+/// The first and the last height whose blocks are in a data directory; `None` if there are none. Errors: a node has it open; it is damaged.
+pub fn stored_blocks(dir: &Path) -> Result<Option<(i64, i64)>, SoloError> {
+    if !dir.join(FILE).exists() {
+        return Ok(None);
+    }
+    Store::open(dir)?.block_range()
+}
+
 /// Heights are positive everywhere inside; a negative one from outside finds nothing.
 fn key(height: i64) -> u64 {
     u64::try_from(height).unwrap_or(u64::MAX)
@@ -81,30 +114,30 @@ fn height(key: u64) -> i64 {
 pub(crate) type Outcome = (Vec<u8>, Vec<u8>);
 
 impl Store {
-    /// Opens or creates `solo.redb` in `dir`. Errors if another process has it open.
+    /// Opens or creates `solo.redb` in `dir`. Errors: another process has it open; it is damaged.
     pub(crate) fn open(dir: &Path) -> Result<Self, SoloError> {
-        std::fs::create_dir_all(dir).map_err(|source| SoloError::Io {
-            path: dir.to_path_buf(),
-            source,
-        })?;
-        let path = dir.join("solo.redb");
-        let db = Database::builder()
-            .set_cache_size(CACHE_BYTES)
-            .create(&path)
-            .map_err(|e| {
-                let reason = match e {
-                    redb::DatabaseError::DatabaseAlreadyOpen => {
-                        "is open in another process; stop that one first, two engines with one key would sign twice"
-                            .to_string()
-                    }
-                    other => other.to_string(),
-                };
-                SoloError::Store {
-                    path: path.clone(),
-                    reason,
-                }
-            })?;
-        let store = Self { db, path };
+        std::fs::create_dir_all(dir).map_err(files::io(dir))?;
+        let path = dir.join(FILE);
+        if !path.exists() {
+            // redb gives a new file its size before it writes a header, and takes one without for damaged: who is killed in between must not find
+            // it under this name.
+            let new = dir.join(format!("{FILE}.new"));
+            match std::fs::remove_file(&new) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(files::io(&new)(e)),
+                _ => {}
+            }
+            drop(Self::open_file(&new)?);
+            files::rename(&new, &path)?;
+        }
+        Self::open_file(&path)
+    }
+
+    fn open_file(path: &Path) -> Result<Self, SoloError> {
+        let open = || Ok(Database::builder().set_cache_size(CACHE_BYTES).create(path)?);
+        let store = Self {
+            db: guarded(path, open)?,
+            path: path.to_path_buf(),
+        };
         store.prepare()?;
         Ok(store)
     }
@@ -152,7 +185,7 @@ impl Store {
             txn.commit()?;
             Ok(out)
         };
-        run().map_err(|e| self.fail(e))
+        guarded(&self.path, run)
     }
 
     /// Runs `f` over one consistent view.
@@ -160,8 +193,7 @@ impl Store {
         &self,
         f: impl FnOnce(&redb::ReadTransaction) -> Result<T, redb::Error>,
     ) -> Result<T, SoloError> {
-        let run = || -> Result<T, redb::Error> { f(&self.db.begin_read()?) };
-        run().map_err(|e| self.fail(e))
+        guarded(&self.path, || f(&self.db.begin_read()?))
     }
 
     fn bytes(&self, table: TableDefinition<'_, u64, &[u8]>, at: i64) -> Result<Option<Vec<u8>>, SoloError> {

@@ -127,6 +127,7 @@ fn examine(home: &Home, env: &Env, args: &DoctorArgs, found: &mut Findings) {
     // Bad settings were told already; what is left is looked at with the defaults.
     let config = AppConfig::load(home, env).unwrap_or_default();
     let height = files::state(home, &config, running.is_some(), found);
+    files::blocks(home, running.is_some(), found);
     files::sign_state(home, height, found);
     system::disk(home, found);
     system::fsync(home, found);

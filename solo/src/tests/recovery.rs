@@ -265,3 +265,74 @@ fn another_engine_may_hand_over() {
     assert_eq!(node.latest_height(), 4);
     assert_eq!(world.disk.lock().init_chains, inits);
 }
+
+/// A file that was cut or overwritten is named with what to do, and takes nobody down.
+#[test]
+fn a_damaged_store_is_an_error_that_names_it() {
+    let world = World::new();
+    let node = world.start();
+    for i in 0..5 {
+        send(&node, &format!("k{i}=v"));
+        world.tick();
+        node.produce_block().unwrap();
+    }
+    node.stop().unwrap();
+    let data = world.config().data_dir;
+    let whole = std::fs::read(data.join("solo.redb")).unwrap();
+    assert_eq!(crate::stored_blocks(&data).unwrap(), Some((1, 5)));
+    let dir = tempfile::tempdir().unwrap();
+    let with = |bytes: &[u8]| {
+        std::fs::write(dir.path().join("solo.redb"), bytes).unwrap();
+        crate::stored_blocks(dir.path())
+    };
+    assert_eq!(with(&whole).unwrap(), Some((1, 5)));
+    for len in [
+        1,
+        9,
+        100,
+        4_095,
+        4_096,
+        whole.len() / 2,
+        whole.len() - 4_096,
+        whole.len() - 1,
+    ] {
+        let error = with(&whole[..len]).expect_err("cut").to_string();
+        assert!(
+            error.contains("solo.redb") && error.contains("tenured export"),
+            "{len}: {error}"
+        );
+    }
+    let error = with(&vec![0; whole.len()]).expect_err("zeros").to_string();
+    assert!(
+        error.contains("solo.redb") && error.contains("tenured export"),
+        "{error}"
+    );
+    // Whatever else it says, nothing but errors comes out of it.
+    let mut random: u64 = 7;
+    for _ in 0..60 {
+        let mut bytes = whole.clone();
+        for _ in 0..8 {
+            random = random
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            let at = (random >> 20) as usize % bytes.len().min(64 << 10);
+            bytes[at] ^= (random >> 8) as u8 | 1;
+        }
+        let _ = with(&bytes);
+    }
+}
+
+/// redb sizes a new file before it writes its header: whoever is killed in between has made nothing.
+#[test]
+fn a_store_that_was_being_made_is_made_anew() {
+    let world = World::new();
+    let data = world.config().data_dir;
+    std::fs::create_dir_all(&data).unwrap();
+    std::fs::write(data.join("solo.redb.new"), vec![0; 1 << 20]).unwrap();
+    let node = world.start();
+    world.tick();
+    send(&node, "a=b");
+    node.produce_block().unwrap();
+    node.stop().unwrap();
+    assert!(!data.join("solo.redb.new").exists());
+}

@@ -152,6 +152,26 @@ pub(super) fn state(home: &Home, config: &AppConfig, running: bool, found: &mut 
     }
 }
 
+/// The blocks of the solo engine, if it made any here.
+pub(super) fn blocks(home: &Home, running: bool, found: &mut Findings) {
+    if running {
+        found.skip("blocks", "the running node has them open");
+        return;
+    }
+    match tenure_solo::stored_blocks(&home.data("")) {
+        Ok(None) => found.skip("blocks", "the solo engine has made none in this home"),
+        Ok(Some((first, last))) => found.ok(
+            "blocks",
+            format!("the solo engine's blocks {first} to {last} can be read"),
+        ),
+        Err(error) => found.fail(
+            "blocks",
+            error.to_string(),
+            "restore data/ from a backup, or `tenured export` and begin a new chain",
+        ),
+    }
+}
+
 /// The guard against signing a height twice.
 pub(super) fn sign_state(home: &Home, height: Option<u64>, found: &mut Findings) {
     let path = home.validator_state();

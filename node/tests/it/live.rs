@@ -13,8 +13,8 @@ use tenure_proto::cosmos::tx::v1beta1::{BroadcastMode, BroadcastTxRequest, GetTx
 use tenure_types::Address;
 use tonic::transport::Channel;
 
-use crate::engine::{cometbft, height, init, until};
-use crate::support::{account, connect, tenured, transfer, Node, CHAIN_ID, OWN_PORTS};
+use crate::engine::{cometbft, height, init, number, until};
+use crate::support::{account, connect, rpc, tenured, transfer, Node, CHAIN_ID, OWN_PORTS};
 
 /// What alice has at genesis, base units.
 pub(crate) const START: u128 = 1_000_000_000;
@@ -104,7 +104,12 @@ impl Live {
     /// Waits until this block is committed; the height then, which may be higher.
     pub(crate) async fn reach(&self, wanted: i64) -> Result<i64> {
         until(&format!("block {wanted}"), || {
-            height(self.node.run.rpc).filter(|h| *h >= wanted)
+            // CometBFT tells of a block a moment before the application has committed it.
+            let info = rpc(self.node.run.rpc, "/abci_info").ok()?;
+            let applied = number(&info["response"]["last_block_height"])?;
+            height(self.node.run.rpc)
+                .map(|h| h.min(applied))
+                .filter(|h| *h >= wanted)
         })
         .await
     }

@@ -164,7 +164,7 @@ impl Inner {
     /// message, no signature, other signatures than signers, too low a fee); more bytes or gas than a block holds. Since each must have the bytes
     /// of a signature, a block has room for some sixty thousand: without that, one proposer could make every validator work through two million
     /// empty ones; and without the others, through thousands of signatures that nobody pays for. A pure function of the committed state and
-    /// the block. Returns the transactions.
+    /// the block (the rules, too: only messages change them). Returns the transactions.
     fn judge(&self, request: &RequestProcessProposal) -> Result<Vec<Result<Arc<Tx>>>> {
         let (state, block) = self.latest_state();
         let rules = Rules::load(&mut Ctx::new(state, block, Mode::Query))?;

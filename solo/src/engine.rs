@@ -66,6 +66,9 @@ impl<A: Application> Engine<A> {
         let mut last: Option<Instant> = None;
         // Whether something waits that the next block can be expected to take.
         let mut hungry = self.core.mempool.size().0 > 0;
+        if self.before_genesis() {
+            tracing::info!(genesis_time = %self.state.next_time.to_rfc3339(), "the first block is not made before genesis_time");
+        }
         loop {
             let command = match self.wait(last, hungry) {
                 None => commands.recv().map_err(|_| RecvTimeoutError::Disconnected),
